@@ -1,0 +1,18 @@
+"""Denoisers: networks read as predictions about x0, wrappers around them, and exact solutions."""
+
+from unstir.denoisers.base import Clipped, Denoiser, DenoiserBase
+from unstir.denoisers.condition import Condition
+from unstir.denoisers.guidance import Guided
+from unstir.denoisers.oracles import EmpiricalDenoiser, GaussianMixtureDenoiser
+from unstir.denoisers.prediction import Prediction
+
+__all__ = [
+    "Clipped",
+    "Condition",
+    "Denoiser",
+    "DenoiserBase",
+    "EmpiricalDenoiser",
+    "GaussianMixtureDenoiser",
+    "Guided",
+    "Prediction",
+]

@@ -1,0 +1,38 @@
+"""Classifier-free guidance as a denoiser around a denoiser."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unstir.denoisers.base import DenoiserBase
+from unstir.denoisers.condition import Condition
+from unstir.denoisers.prediction import Prediction
+from unstir.schedules import Time
+
+
+class Guided(DenoiserBase):
+    """``uncond + w (cond - uncond)`` (Ho & Salimans 2022; their w is ours minus 1).
+
+    Samples with w = 1 are the conditional model's, bit for bit, since only that branch is evaluated for them. The sum is taken on x0;
+    eps and v are linear in it, so it is the same sum there.
+
+    Args:
+        scale: w, one number or one for each sample (B,).
+    """
+
+    def __init__(self, denoiser: DenoiserBase, scale: float | Tensor) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.process = denoiser.process
+        self.scale = scale
+
+    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
+        cond = self.denoiser.predict(x_t, t, condition)
+        w = torch.as_tensor(self.scale, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
+        rows = (w != 1).nonzero().squeeze(1)
+        if condition is None or condition.label is None or len(rows) == 0:
+            return cond
+        uncond = self.denoiser.predict(x_t[rows], cond.t[rows], condition.select(rows).without()).x0
+        w = w[rows].reshape(-1, *(1,) * (x_t.ndim - 1))
+        return cond.with_x0(cond.x0.index_copy(0, rows, uncond + w * (cond.x0[rows] - uncond)))

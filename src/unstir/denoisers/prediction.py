@@ -1,0 +1,85 @@
+"""What was said about one x_t, in every form the field uses, and the reverse step that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from unstir.distributions import Normal
+from unstir.processes import Gaussian
+
+VarianceRule = Callable[[Tensor, Tensor], Tensor]
+"""``(s, t) -> variance of p(x_s | x_t)``, s and t of shape (B,), the result meeting x_t (B, *E)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction about x_t at t: give one of ``x0, eps, v`` (B, *E), the other two follow from
+
+    ``x_t = alpha_t x0 + sigma_t eps`` and ``v = alpha_t eps - sigma_t x0`` (Salimans & Ho 2022, App. D).
+    """
+
+    process: Gaussian
+    x_t: Tensor
+    t: Tensor
+    variance: VarianceRule
+    given_x0: Tensor | None = None
+    given_eps: Tensor | None = None
+    given_v: Tensor | None = None
+
+    @cached_property
+    def x0(self) -> Tensor:
+        """The predicted clean sample, ``E[x0 | x_t]`` of a perfect denoiser."""
+        if self.given_x0 is not None:
+            return self.given_x0
+        alpha, sigma = self._scales
+        if self.given_eps is not None:
+            return (self.x_t - sigma * self.given_eps) / alpha
+        assert self.given_v is not None
+        return (alpha * self.x_t - sigma * self.given_v) / (alpha**2 + sigma**2)
+
+    @cached_property
+    def eps(self) -> Tensor:
+        """The predicted noise; derived again whenever x0 was changed, so that the pair still makes x_t."""
+        if self.given_eps is not None:
+            return self.given_eps
+        alpha, sigma = self._scales
+        if self.given_v is not None:
+            return (sigma * self.x_t + alpha * self.given_v) / (alpha**2 + sigma**2)
+        return (self.x_t - alpha * self.x0) / sigma
+
+    @cached_property
+    def v(self) -> Tensor:
+        """``alpha_t eps - sigma_t x0``: the velocity along the angle ``atan(sigma / alpha)``."""
+        if self.given_v is not None:
+            return self.given_v
+        alpha, sigma = self._scales
+        return alpha * self.eps - sigma * self.x0
+
+    @cached_property
+    def score(self) -> Tensor:
+        """``grad log q(x_t) = -eps / sigma_t`` (Song et al. 2021)."""
+        return -self.eps / self._scales[1]
+
+    def reverse(self, s: Tensor) -> Normal:
+        """``p(x_s | x_t)``: the posterior's mean at the predicted x0 [HO20 eqs. 7, 11], the variance of the denoiser's rule.
+
+        Args:
+            s: earlier times, (B,), each below t. At s = 0 samplers use the mean alone.
+        """
+        mean = self.process.posterior(self.x_t, self.x0, s, self.t).mean
+        return Normal(mean, self.variance(s, self.t))
+
+    def with_x0(self, x0: Tensor) -> Prediction:
+        """The same prediction with another x0, from which eps and v are derived again."""
+        return replace(self, given_x0=x0, given_eps=None, given_v=None)
+
+    @cached_property
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        t = self.t.to(torch.float64).reshape(-1, *(1,) * (self.x_t.ndim - 1))
+        schedule, dtype = self.process.schedule, self.x_t.dtype
+        return schedule.alpha(t).to(dtype), schedule.sigma(t).to(dtype)

@@ -1,0 +1,45 @@
+"""Rules for the variance of the reverse step p(x_s | x_t)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from unstir.denoisers.prediction import VarianceRule
+from unstir.processes import Gaussian
+
+NAMES = ("small", "large", "learned")
+
+
+def rule(
+    name: str | Callable[..., Tensor], process: Gaussian, like: Tensor, spread: Tensor | None = None
+) -> VarianceRule:
+    """The rule that a name stands for.
+
+    - ``small``: the posterior's, ``s2 sigma_s² / sigma_t²``, beta-tilde_t in the chain [HO20 §3.2];
+    - ``large``: the step's, ``s2``, beta_t in the chain [HO20 §3.2];
+    - ``learned``: the geometric interpolation ``exp(f log large + (1 - f) log small)`` with ``f = (spread + 1)/2``
+      (Nichol & Dhariwal 2021, eq. 15): spread = -1 gives small, +1 large;
+    - a callable ``(s, t) -> variance``.
+
+    Args:
+        like: the x_t that the variance will meet, (B, *E).
+        spread: for ``learned``, the network's second half, (B, *E).
+    """
+    if callable(name):
+        return name
+
+    def variance(s: Tensor, t: Tensor) -> Tensor:
+        small, large = process.variances(s, t, like)
+        if name == "small":
+            return small
+        if name == "large":
+            return large
+        assert spread is not None
+        f = (spread + 1) / 2
+        # At s = 0 the posterior is a point: log small is -inf there, and any f > 0 must still give 0, not NaN at f = 0.
+        log_ratio = (small / large).log().clamp(min=-1e4).to(spread.dtype)
+        return large.to(spread.dtype) * ((1 - f) * log_ratio).exp()
+
+    return variance

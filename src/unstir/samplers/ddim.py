@@ -1,0 +1,33 @@
+"""DDIM (Song, Meng & Ermon 2021): the first-order solver, from deterministic to ancestral."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unstir.denoisers import Prediction
+from unstir.noise import NoiseSource
+from unstir.samplers.base import Sampler, State, draw, per_row
+
+
+class DDIM(Sampler):
+    """``x_s = alpha_s x0 + sqrt(sigma_s² - c²) eps + c z`` with ``c² = eta² s2 sigma_s² / sigma_t²`` (eqs. 12, 16).
+
+    Args:
+        eta: 0 is deterministic and solves the probability-flow ODE; 1 is the ancestral chain with ``small`` variance.
+    """
+
+    def __init__(self, eta: float = 0.0) -> None:
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must lie in 0 … 1, not {eta}")
+        self.eta = eta
+        self.stochastic = eta > 0
+
+    def move(self, state: State, prediction: Prediction, noise: NoiseSource | None) -> Tensor:
+        schedule, s = prediction.process.schedule, state.time(1)
+        alpha, variance = per_row(schedule.alpha(s), state.x), per_row(schedule.sigma(s) ** 2, state.x)
+        if not self.stochastic:
+            return alpha * prediction.x0 + variance.sqrt() * prediction.eps
+        fresh = self.eta**2 * prediction.process.variances(s, state.time(), state.x)[0].to(state.x.dtype)
+        old = (variance - fresh).clamp(min=0).sqrt()  # rounding alone can make it negative
+        return alpha * prediction.x0 + old * prediction.eps + torch.sqrt(fresh) * draw(noise, state)
