@@ -87,7 +87,8 @@ class DiscretizedNormal:
         half = 1 / (self.levels - 1)
         level = (x + 1) / (2 * half)
         nearest = level.round()
-        if bool(((level - nearest).abs() > 1e-2).any()) or bool(((nearest < 0) | (nearest > self.levels - 1)).any()):
+        on_level = ((level - nearest).abs() <= 1e-2) & (nearest >= 0) & (nearest <= self.levels - 1)
+        if not bool(on_level.all()):  # asked this way round, NaN is refused too
             raise ValueError(
                 f"the data does not lie on the {self.levels} levels 2k/{self.levels - 1} - 1, "
                 'so it has no bin masses: use decoder="normal"'

@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,17 +54,21 @@ class NoiseSource:
         device: where the draws are made.
     """
 
-    def __init__(self, seed: int, indices: Tensor | Sequence[int], device: torch.device | str = "cpu") -> None:
+    def __init__(self, seed: int, indices: Tensor | np.ndarray | Sequence[int], device: torch.device | str = "cpu") -> None:
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
         self.seed = seed
-        self.indices = torch.as_tensor(indices, dtype=torch.int64).to(device)
-        if self.indices.ndim != 1:
-            raise ValueError(f"indices must have shape (B,), not {tuple(self.indices.shape)}")
+        indices = torch.as_tensor(indices, dtype=torch.int64)
+        if indices.ndim != 1:
+            raise ValueError(f"indices must have shape (B,), not {tuple(indices.shape)}")
+        # Those already on a device are not checked, since that would wait for it.
+        if indices.device.type == "cpu" and bool(((indices < 0) | (indices >= 1 << 47)).any()):
+            raise ValueError("sample indices are whole numbers from 0 to 2^47 - 1")
+        self.indices = indices.to(device)
 
     def integers(self, shape: Sequence[int], purpose: str, step: int | Tensor = 0) -> Tensor:
         """Uniform 32-bit words, int64 of shape (B, *shape), bitwise the same on every device."""
-        return self._words(math.prod(shape), purpose, step).reshape(-1, *shape)
+        return self._words(math.prod(shape), purpose, step).reshape(len(self.indices), *shape)
 
     def uniform(self, shape: Sequence[int], purpose: str, step: int | Tensor = 0) -> Tensor:
         """Uniform draws in the open interval (0, 1), float64 of shape (B, *shape), bitwise the same on every device.
@@ -88,13 +93,15 @@ class NoiseSource:
         radius = u1.log_().mul_(-2).sqrt_()
         angle = u2.mul_(2 * math.pi)
         out = torch.cat([radius * angle.cos(), radius * angle.sin_()], dim=1)
-        return out[:, :size].to(dtype).reshape(-1, *shape)
+        return out[:, :size].to(dtype).reshape(len(self.indices), *shape)
 
     def _words(self, size: int, purpose: str, step: int | Tensor) -> Tensor:
         """The first ``size`` words of every row: int64 (B, size)."""
         device, indices = self.indices.device, self.indices[:, None]
         blocks = torch.arange(-(-size // 4), device=device)[None, :]
-        step = torch.as_tensor(step, dtype=torch.int64, device=device).reshape(-1, 1)
+        step = torch.as_tensor(step, device=device).reshape(-1, 1)
+        if step.is_floating_point():
+            raise ValueError("a step is a whole number: real times would be cut, and neighbours share their noise")
         # 16 bits of the purpose's checksum, so that a purpose's draws do not depend on which others there are.
         last = ((zlib.crc32(purpose.encode()) & 0xFFFF) << 16) | ((indices >> 32) & 0xFFFF)
         counter = (blocks.expand(len(indices), -1), indices & _MASK, step & _MASK, last)

@@ -27,7 +27,7 @@ class Schedule:
     """
 
     def __init__(self, betas: Tensor) -> None:
-        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
+        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu().clone()  # the caller's may change
         if betas.ndim != 1 or len(betas) == 0:
             raise ValueError(
                 f"betas must be a vector with one entry for each of the T steps, not of shape {tuple(betas.shape)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,8 @@ from unstir.schedules import Time
 class Guided(DenoiserBase):
     """``uncond + w (cond - uncond)`` (Ho & Salimans 2022; their w is ours minus 1).
 
-    Samples with w = 1 are the conditional model's, bit for bit, since only that branch is evaluated for them. The sum is taken on x0;
-    eps and v are linear in it, so it is the same sum there.
+    Samples with w = 1 are the conditional model's, bit for bit, since only that branch is evaluated for them. The sum is
+    taken on the form that the model gives; x0, eps and v are linear in each other, so it is the same sum on all of them.
 
     Args:
         scale: w, one number or one for each sample (B,).
@@ -33,6 +35,7 @@ class Guided(DenoiserBase):
         rows = (w != 1).nonzero().squeeze(1)
         if condition is None or condition.label is None or len(rows) == 0:
             return cond
-        uncond = self.denoiser.predict(x_t[rows], cond.t[rows], condition.select(rows).without()).x0
+        ((form, said),) = cond.given.items()
+        uncond = self.denoiser.predict(x_t[rows], cond.t[rows], condition.select(rows).without()).given[form]
         w = w[rows].reshape(-1, *(1,) * (x_t.ndim - 1))
-        return cond.with_x0(cond.x0.index_copy(0, rows, uncond + w * (cond.x0[rows] - uncond)))
+        return replace(cond, **{form: said.index_copy(0, rows, uncond + w * (said[rows] - uncond))})

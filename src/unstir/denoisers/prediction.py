@@ -31,6 +31,12 @@ class Prediction:
     given_eps: Tensor | None = None
     given_v: Tensor | None = None
 
+    @property
+    def given(self) -> dict[str, Tensor]:
+        """The one form that was given, under its field's name; everything else follows from it linearly."""
+        fields = {"given_x0": self.given_x0, "given_eps": self.given_eps, "given_v": self.given_v}
+        return {name: value for name, value in fields.items() if value is not None}
+
     @cached_property
     def x0(self) -> Tensor:
         """The predicted clean sample, ``E[x0 | x_t]`` of a perfect denoiser."""

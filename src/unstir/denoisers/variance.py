@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from unstir.denoisers.prediction import VarianceRule
@@ -21,14 +22,20 @@ def rule(
     - ``large``: the step's, ``s2``, beta_t in the chain [HO20 §3.2];
     - ``learned``: the geometric interpolation ``exp(f log large + (1 - f) log small)`` with ``f = (spread + 1)/2``
       (Nichol & Dhariwal 2021, eq. 15): spread = -1 gives small, +1 large;
-    - a callable ``(s, t) -> variance``.
+    - a callable ``(s, t) -> variance``, of shape (B,) or one that meets x_t.
 
     Args:
         like: the x_t that the variance will meet, (B, *E).
         spread: for ``learned``, the network's second half, (B, *E).
     """
     if callable(name):
-        return name
+
+        def from_callable(s: Tensor, t: Tensor) -> Tensor:
+            value = name(s, t)
+            # A value for each row is a column: left as (B,), it would broadcast along the sample instead.
+            return value.reshape(-1, *(1,) * (like.ndim - 1)) if value.ndim == 1 else value
+
+        return from_callable
 
     def variance(s: Tensor, t: Tensor) -> Tensor:
         small, large = process.variances(s, t, like)
@@ -38,8 +45,10 @@ def rule(
             return large
         assert spread is not None
         f = (spread + 1) / 2
-        # At s = 0 the posterior is a point: log small is -inf there, and any f > 0 must still give 0, not NaN at f = 0.
+        # At s = 0 the posterior is a point and log small is -inf: any f < 1 must give 0, f = 1 not NaN, and f > 1, which
+        # nothing forbids a network, not infinity.
         log_ratio = (small / large).log().clamp(min=-1e4).to(spread.dtype)
-        return large.to(spread.dtype) * ((1 - f) * log_ratio).exp()
+        exponent = (1 - f) * log_ratio
+        return large.to(spread.dtype) * torch.where(small == 0, exponent.clamp(max=0), exponent).exp()
 
     return variance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -67,5 +68,6 @@ def walk(
 
 def sample(denoiser: DenoiserBase, sampler: Sampler, grid: Grid, shape: Sequence[int], **options: Any) -> Tensor:
     """Samples of the given shape (B, *E): the end of :func:`walk`, which takes the same options."""
-    *_, (state, _) = walk(denoiser, sampler, grid, shape, **options)
+    # deque(maxlen=1), not unpacking: a list of all steps would hold every batch of the walk in memory.
+    ((state, _),) = deque(walk(denoiser, sampler, grid, shape, **options), maxlen=1)
     return state.x

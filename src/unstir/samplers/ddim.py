@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from unstir.denoisers import Prediction
@@ -25,9 +24,10 @@ class DDIM(Sampler):
 
     def move(self, state: State, prediction: Prediction, noise: NoiseSource | None) -> Tensor:
         schedule, s = prediction.process.schedule, state.time(1)
-        alpha, variance = per_row(schedule.alpha(s), state.x), per_row(schedule.sigma(s) ** 2, state.x)
+        alpha, sigma = schedule.alpha(s), schedule.sigma(s)
         if not self.stochastic:
-            return alpha * prediction.x0 + variance.sqrt() * prediction.eps
-        fresh = self.eta**2 * prediction.process.variances(s, state.time(), state.x)[0].to(state.x.dtype)
-        old = (variance - fresh).clamp(min=0).sqrt()  # rounding alone can make it negative
-        return alpha * prediction.x0 + old * prediction.eps + torch.sqrt(fresh) * draw(noise, state)
+            return per_row(alpha, state.x) * prediction.x0 + per_row(sigma, state.x) * prediction.eps
+        fresh = self.eta**2 * prediction.process.variances(s, state.time(), state.x)[0].flatten()
+        old = (sigma**2 - fresh).clamp(min=0).sqrt()  # rounding alone can make it negative
+        kept = per_row(alpha, state.x) * prediction.x0 + per_row(old, state.x) * prediction.eps
+        return kept + per_row(fresh.sqrt(), state.x) * draw(noise, state)

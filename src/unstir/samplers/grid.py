@@ -25,7 +25,7 @@ class Grid:
     times: Tensor
 
     def __post_init__(self) -> None:
-        times = torch.as_tensor(self.times, dtype=torch.float64)
+        times = torch.as_tensor(self.times, dtype=torch.float64).clone()  # the caller's may change
         object.__setattr__(self, "times", times)
         if times.ndim != 1 or len(times) < 2:
             raise ValueError("a grid needs at least two times, the first and the last")

@@ -1,0 +1,44 @@
+"""The command line: each command in its own small file, loaded only when it is run."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError, Parameter
+
+from unstir import __version__
+from unstir.errors import UserError
+
+app = App(
+    name="unstir",
+    version=__version__,
+    help="Train, sample, measure and edit with denoising diffusion models on your own data.",
+    default_parameter=Parameter(negative=()),
+)
+for _name, _help in (
+    ("demo", "Train on handwritten digits, generate, measure: a report in two minutes."),
+    ("train", "Train on your data; the same line again continues."),
+    ("sample", "Draw new data from a run."),
+    ("evaluate", "Measure a run on held-out data, in bits/dim."),
+    ("report", "One self-contained page about a run."),
+    ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),
+):
+    app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
+
+
+def main() -> None:
+    """Runs a command: exit code 0 when it worked, 2 with one line on stderr for bad input, 130 when interrupted."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except UserError as error:
+        _fail(str(error))
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print("unstir: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"unstir: {message}", file=sys.stderr)
+    sys.exit(2)

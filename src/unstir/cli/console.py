@@ -1,0 +1,68 @@
+"""What commands say while they work: progress and messages on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def say(sentence: str) -> None:
+    """One plain line on stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def give(value: dict[str, Any]) -> None:
+    """A result for machines: JSON on stdout."""
+    print(json.dumps(value), flush=True)
+
+
+@contextmanager
+def bar(description: str, unit: str = "") -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal; elsewhere a plain line now and then.
+
+    Yields:
+        ``update(done, total, note="")``.
+    """
+    if sys.stderr.isatty():
+        with _live(description, unit) as update:
+            yield update
+    else:
+        yield _plain(description, unit)
+
+
+@contextmanager
+def _live(description: str, unit: str) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=None, note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            progress.update(task, completed=done, total=total or None, note=note)
+
+        yield update
+
+
+def _plain(description: str, unit: str, interval: float = 10.0) -> Callable[..., None]:
+    begin = last = time.monotonic()
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < interval and not (done == total and now - begin > interval):
+            return
+        last = now
+        of = f" of {total:,}" if total else ""
+        left = f", {(total - done) * (now - begin) / max(done, 1):.0f} s left" if total else ""
+        say(f"{description}: {done:,}{of} {unit}{left}{', ' + note if note else ''}")
+
+    return update

@@ -1,0 +1,84 @@
+"""unstir inspect"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def inspect_(
+    data: str,
+    *,
+    size: int = 0,
+    mode: Literal["auto", "L", "RGB"] = "auto",
+    background: str = "white",
+    strict: bool = False,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Show what is in the data, what is wrong with it, and write a contact sheet of what the network will see.
+
+    Examples:
+
+        unstir inspect digits
+
+        unstir inspect photos/ --size 64
+
+    Parameters
+    ----------
+    data: str
+        digits, a folder of images, a .zip of images, .npz, .npy, or an idx .gz.
+    size: int
+        Side of the pictures in pixels, 0 for the data's own.
+    mode: str
+        L (grey) or RGB; by default whichever the pictures need.
+    background: str
+        What transparent pictures are laid on: white, black or #rrggbb.
+    strict: bool
+        A broken file is an error instead of being named and skipped.
+    out: Path
+        Where the contact sheet goes; by default inspect-NAME.png in this folder.
+    json: bool
+        Everything found, as JSON on stdout.
+    """
+    from unstir import data as room
+    from unstir.cli import console
+    from unstir.errors import UserError
+    from unstir.runs.build import colour_of
+
+    with console.bar("reading", "files") as update:
+        found = room.inspect(
+            data, size=size or None, mode=None if mode == "auto" else mode, background=colour_of(background),
+            strict=strict, progress=update,
+        )  # fmt: skip
+    sheet = None
+    if found.dataset.spec.kind == "image":
+        sheet = out or Path(f"inspect-{Path(data).stem}.png")
+        try:
+            found.sheet().save(sheet)
+        except (OSError, ValueError) as error:
+            raise UserError(f"the contact sheet could not be written to {sheet}: {error}") from None
+    if json:
+        console.give(found.to_json() | {"sheet": None if sheet is None else str(sheet)})
+        return
+    for line in _lines(found.to_json()):
+        print(line)
+    if sheet is not None:
+        console.say(f"what the network will see: {sheet}")
+
+
+def _lines(found: dict) -> list[str]:
+    """What was found, as plain lines; empty findings are left out."""
+    lines = []
+    for key, value in found.items():
+        if value in ({}, [], None):
+            continue
+        if isinstance(value, dict):
+            lines += [f"{key}:", *(f"  {name}: {part}" for name, part in value.items())]
+        elif isinstance(value, list):
+            lines += [f"{key}:", *(f"  {part}" for part in value)]
+        else:
+            lines.append(f"{key}: {value}")
+    return lines

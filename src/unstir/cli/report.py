@@ -1,0 +1,29 @@
+"""unstir report"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def report_(run: Path, *, images: int = 128) -> None:
+    """Write one self-contained page about a run: samples beside real data, film strips, loss, bits/dim.
+
+    Parameters
+    ----------
+    run: Path
+        A run's folder.
+    images: int
+        How many held-out items the bound is measured on.
+    """
+    from unstir import runs
+    from unstir.cli import console
+    from unstir.errors import UserError
+    from unstir.evaluation import report
+
+    if images < 2:
+        raise UserError("--images must be at least 2, for an interval")
+    folder = runs.Run(run)
+    model = runs.load(run)
+    with console.bar("measuring", "network calls") as update:
+        report.write(folder, model, runs.heldout(model), images=images, progress=update)
+    console.say(f"report: {folder.report}")

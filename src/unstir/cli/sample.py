@@ -1,0 +1,116 @@
+"""unstir sample"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def sample_(
+    run: Path,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 64,
+    sampler: Literal["ddim", "heun", "ancestral"] = "ddim",
+    steps: int = 20,
+    spacing: Literal["uniform", "leading", "trailing", "log-snr"] = "uniform",
+    seed: int = 0,
+    indices: str | None = None,
+    label: str | None = None,
+    guidance: float = 1.0,
+    weights: Literal["ema", "raw"] = "ema",
+    batch: int = 64,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Draw new data from a run. The same seed gives the same pictures, whatever the batch size.
+
+    Examples:
+
+        unstir sample runs/digits -n 64
+
+        unstir sample runs/digits --label 7 --guidance 2 --out sevens/
+
+        unstir sample runs/digits --indices 3,17,99 --out three.png
+
+    Parameters
+    ----------
+    run: Path
+        A run's folder, or one model.safetensors.
+    n: int
+        How many.
+    sampler: str
+        ddim and heun are deterministic, ancestral draws noise at every step; heun makes two network calls a step.
+    steps: int
+        Steps from noise to data.
+    spacing: str
+        How the steps are spread over the times.
+    seed: int
+        Sample i of a seed is always the same.
+    indices: str
+        Only these samples of the seed, such as 3,17,99.
+    label: str
+        A class, by name or number; without it, samples of all kinds.
+    guidance: float
+        How strongly to insist on the class: 1 is the plain conditional model.
+    weights: str
+        Averaged (ema) or raw.
+    batch: int
+        How many at a time; memory, not results, depends on it.
+    out: Path
+        x.png for a grid, x.npz for arrays, a folder for one PNG each; default a grid in the run's folder.
+    json: bool
+        A summary as JSON on stdout.
+    """
+    from unstir import runs
+    from unstir.cli import console
+    from unstir.errors import UserError
+    from unstir.samplers import Grid
+
+    if n < 1 or steps < 1 or batch < 1:
+        raise UserError("-n, --steps and --batch must be at least 1")
+    chosen = _indices(indices) if indices else list(range(n))
+    target = _target(out, run, seed)
+    model = runs.load(run, weights=weights)
+    console.say(f"{model.weights} weights after {model.images:,} images")
+    with console.bar("sampling", "samples") as update:
+        data = model.sample(
+            len(chosen), sampler=sampler, steps=steps, spacing=spacing, seed=seed, indices=chosen,
+            label=label, guidance=guidance, batch=batch, progress=update,
+        )  # fmt: skip
+    console.say(Grid.named(spacing, model.denoiser.process.schedule, steps).describe(model.denoiser.process.schedule))
+    try:
+        runs.write(model, data, target, chosen)
+    except OSError as error:
+        raise UserError(f"the samples could not be written to {target}: {error.strerror}") from None
+    console.say(f"{len(chosen)} samples in {target}")
+    if json:
+        console.give(
+            {
+                "out": str(target),
+                "indices": chosen,
+                "seed": seed,
+                "sampler": sampler,
+                "steps": steps,
+                "weights": model.weights,
+            }
+        )
+
+
+def _indices(text: str) -> list[int]:
+    from unstir.errors import UserError
+
+    try:
+        chosen = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--indices is a list such as 3,17,99, not {text!r}") from None
+    if min(chosen) < 0:
+        raise UserError("--indices count from 0")
+    return chosen
+
+
+def _target(out: Path | None, run: Path, seed: int) -> Path:
+    if out is not None:
+        return out
+    return (run if run.is_dir() else run.parent) / "samples" / f"seed-{seed}.png"

@@ -1,0 +1,142 @@
+"""unstir train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def train_(
+    data: str,
+    *,
+    out: Path,
+    preset: str | None = None,
+    size: int | None = None,
+    mode: Literal["auto", "L", "RGB"] | None = None,
+    background: str | None = None,
+    flip: bool = False,
+    minutes: float | None = None,
+    images: int | None = None,
+    config: Path | None = None,
+    seed: int | None = None,
+    strict: bool = False,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    layout: Literal["auto", "contiguous", "channels-last"] | None = None,
+    compile: Literal["auto", "on", "off"] | None = None,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Train on your data; the same line again continues, and on a finished run it exits at once.
+
+    Examples:
+
+        unstir train digits --out runs/digits --minutes 2
+
+        unstir train photos/ --out runs/photos --size 32 --minutes 30
+
+        unstir train train-images-idx3-ubyte.gz --out runs/mnist --minutes 10
+
+    Parameters
+    ----------
+    data: str
+        digits, a folder of images (class subfolders optional), a .zip of images, .npz, .npy, or an idx .gz (MNIST).
+    out: Path
+        The run's folder: made, or continued.
+    preset: str
+        tiny, small, cifar10 or points; by default chosen by the data.
+    size: int
+        Side of the pictures in pixels; by default their own when all are equal.
+    mode: str
+        L (grey) or RGB; by default whichever the pictures need.
+    background: str
+        What transparent pictures are laid on: white, black or #rrggbb.
+    flip: bool
+        Also learn mirrored pictures. Only where left and right mean nothing.
+    minutes: float
+        Budget in minutes (default 10); turned into a number of images once the speed is known.
+    images: int
+        Budget in training images, instead of minutes.
+    config: Path
+        A TOML file of settings, such as a run's config.toml; flags win over it.
+    seed: int
+        Everything random follows from it.
+    strict: bool
+        A broken file is an error instead of being named and skipped.
+    precision: str
+        By default the faster one on this machine, by measurement.
+    layout: str
+        By default the faster one on this machine, by measurement.
+    compile: str
+        torch.compile: minutes at the start for faster steps after; off by default.
+    json: bool
+        A summary as JSON on stdout.
+    """
+    from unstir.cli import console
+    from unstir.runs.folder import Run
+    from unstir.training.resolve import resolve
+    from unstir.training.session import Session
+
+    flags = {
+        "preset": preset,
+        "seed": seed,
+        "data": {
+            "source": data,
+            "size": size,
+            "mode": mode,
+            "background": background,
+            "flip": flip or None,
+            "strict": strict or None,
+        },
+        "budget": {"minutes": minutes, "images": images},
+        "hardware": {"precision": precision, "layout": layout, "compile": compile},
+    }
+    run = Run(out)
+    with console.bar("reading", "files") as update:
+        settings, dataset = resolve(flags, config, run, progress=update)
+    for sentence in dataset.log:
+        console.say(sentence)
+    spec = dataset.spec
+    console.say(
+        f"{len(dataset.train):,} to learn from, {len(dataset.heldout):,} held out, each {'×'.join(map(str, spec.shape))}"
+        + (f", {len(spec.classes)} classes" if spec.classes else "")
+        + f"; preset {settings.preset}"
+    )
+    session = Session(run, settings, dataset)
+    for note in session.notes:
+        console.say(note)
+    progress = session.trainer.progress
+    if session.finished:
+        console.say(f"{out} is finished: {progress.images:,} images")
+        _summary(json, run, progress.images, finished=True)
+        return
+    if progress.images:
+        console.say(f"continuing from {progress.images:,} images")
+    stopped = False
+    with console.bar("training", "images") as update:
+        for event in session.events():
+            if event.step is not None:
+                note = f"{event.images_per_second:.0f} images/s, loss {event.step.loss:.4f}"
+                update(event.step.images, event.facts["total"], note)
+            elif event.text:
+                console.say(event.text)
+            stopped = stopped or event.kind == "stopped"
+    _summary(json, run, progress.images, finished=not stopped)
+    if stopped:
+        raise SystemExit(130)
+
+
+def _summary(as_json: bool, run, images: int, finished: bool) -> None:
+    from unstir.cli import console
+
+    if as_json:
+        console.give(
+            {
+                "run": str(run.path),
+                "images": images,
+                "finished": finished,
+                "model": str(run.model) if finished else None,
+            }
+        )
+    elif finished:
+        console.say(f"next: unstir sample {run.path} -n 64")

@@ -1,0 +1,169 @@
+"""``load``: from what the user names to a data set ready for training."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unstir.data.cache import Cache, default_cache
+from unstir.data.options import Options
+from unstir.data.pixels import Progress
+from unstir.data.prepare import Prepared, prepare
+from unstir.data.raw import Points, Raw, Source
+from unstir.data.sources import find
+from unstir.data.spec import Dataset, DataSpec, Split
+from unstir.data.split import content_hash, content_split, duplicates, row_hashes
+from unstir.data.survey import Survey
+from unstir.errors import UserError
+
+
+def load(
+    source: str | Path,
+    *,
+    size: int | None = None,
+    mode: str | None = None,
+    background: tuple[int, int, int] = (255, 255, 255),
+    strict: bool = False,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Data from a folder of pictures, ``.zip``, ``.npz``, ``.npy``, idx ``.gz``, or the embedded ``digits``.
+
+    Pictures are decoded once and memory-mapped from a cache keyed by content afterwards. Where a source brings its own
+    held-out part (``digits``, MNIST's t10k files) that is used; else ``split.content_split``.
+
+    Args:
+        source: ``"digits"``, or a path.
+        size: the side in pixels of square pictures. None keeps the native size when all are equal; pictures of mixed
+            sizes go to the median shorter side, rounded down to a power of two, within 8…64.
+        mode: ``"L"`` or ``"RGB"``; None: L when every picture is grey (R = G = B in every pixel), else RGB.
+        background: levels (red, green, blue) behind transparent pixels.
+        strict: a file that cannot be used is an error instead of being skipped.
+        cache: the folder of the cache; None: see ``cache.default_cache``.
+        progress: called with (pictures done, pictures in all) while decoding.
+
+    Raises:
+        UserError: when the source cannot be used, or with ``strict`` a file of it.
+    """
+    return load_surveyed(source, Options(size, mode, background), strict, cache, progress)[0]
+
+
+def load_surveyed(
+    source: str | Path, options: Options, strict: bool, cache: Path | None, progress: Progress | None
+) -> tuple[Dataset, Survey]:
+    """``load``, together with what was found on the way."""
+    try:
+        found = find(source)
+        if not found.inputs:
+            dataset, survey = _in_memory(found.open(), source, options, progress)
+        else:
+            dataset, survey = _through_cache(found, source, options, Cache(cache or default_cache()), progress)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror or error})") from error
+    if strict and survey.broken:
+        name, reason = survey.broken[0]
+        others = f"; so are {len(survey.broken) - 1} others" if len(survey.broken) > 1 else ""
+        raise UserError(f"{source}: {name} cannot be used: {reason}{others}; remove it, or leave out strict to skip it")
+    return dataset, survey
+
+
+def _through_cache(
+    found: Source, source: str | Path, options: Options, cache: Cache, progress: Progress | None
+) -> tuple[Dataset, Survey]:
+    raw = None
+    try:
+        key = cache.key(found.inputs, options)
+        entry = cache.find(key)
+        if entry is None:
+            raw = found.open()
+            if isinstance(raw, Points):
+                return _points(raw, source, options)
+            with cache.writing() as work, cache.writing() as staging:
+                prepared = prepare(raw, options, lambda shape: _scratch(work, shape), progress)
+                entry = cache.publish(staging, key, _write(prepared, staging))
+        return _from_entry(*entry, source)
+    except OSError as error:
+        dataset, survey = _in_memory(raw or found.open(), source, options, progress)
+        dataset.log.append(f"kept in memory, because the cache cannot be used ({error})")
+        return dataset, survey
+
+
+def _in_memory(raw: Raw, source: str | Path, options: Options, progress: Progress | None) -> tuple[Dataset, Survey]:
+    if isinstance(raw, Points):
+        return _points(raw, source, options)
+    prepared = prepare(raw, options, lambda shape: np.empty(shape, np.uint8), progress)
+    splits = [
+        Split(np.concatenate(list(prepared.pixels.parts(rows))), _rows(prepared.labels, rows))
+        for rows in (prepared.train, prepared.heldout)
+    ]
+    return _dataset(_meta(prepared, splits), splits, source)
+
+
+def _points(raw: Points, source: str | Path, options: Options) -> tuple[Dataset, Survey]:
+    if options.size is not None or options.mode is not None:
+        raise UserError(f"{source}: holds points, which have neither size nor mode; leave them out")
+    hashes = row_hashes(raw.x)
+    splits = [Split(raw.x[rows], _rows(raw.labels, rows)) for rows in content_split(hashes)]
+    copies = [[f"#{i}" for i in rows] for rows in duplicates(hashes)]
+    rules = "Points as they are, stored as float32."
+    spec = DataSpec("points", raw.x.shape[1:], False, raw.classes, str(source), rules, _hash(splits))
+    return Dataset(spec, splits[0], splits[1], raw.log), Survey(len(raw.x), duplicates=copies)
+
+
+def _write(prepared: Prepared, staging: Path) -> dict[str, Any]:
+    """Both splits as ``.npy`` files; and what ``_dataset`` needs beside them."""
+    channels, height, width = prepared.pixels.shape
+    for name, rows in (("train", prepared.train), ("heldout", prepared.heldout)):
+        # Written as a file, not through a memory map: a full disk is then an error and not a crash.
+        with (staging / f"{name}.npy").open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), height, width, channels)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in prepared.pixels.parts(rows):
+                file.write(np.ascontiguousarray(part).data)
+        if prepared.labels is not None:
+            np.save(staging / f"{name}-labels.npy", prepared.labels[rows])
+    return _meta(prepared, _splits(staging))
+
+
+def _from_entry(folder: Path, meta: dict[str, Any], source: str | Path) -> tuple[Dataset, Survey]:
+    return _dataset(meta, _splits(folder), source)
+
+
+def _splits(folder: Path) -> list[Split]:
+    splits = []
+    for name in ("train", "heldout"):
+        labels = folder / f"{name}-labels.npy"
+        x = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        splits.append(Split(x, np.load(labels, allow_pickle=False) if labels.exists() else None))
+    return splits
+
+
+def _meta(prepared: Prepared, splits: list[Split]) -> dict[str, Any]:
+    fields = {"shape": prepared.pixels.shape, "classes": prepared.classes, "rules": prepared.rules}
+    return fields | {"hash": _hash(splits), "log": prepared.log, "survey": prepared.survey.to_json()}
+
+
+def _dataset(meta: dict[str, Any], splits: list[Split], source: str | Path) -> tuple[Dataset, Survey]:
+    classes = tuple(meta["classes"])
+    spec = DataSpec("image", tuple(meta["shape"]), True, classes, str(source), meta["rules"], meta["hash"])
+    return Dataset(spec, splits[0], splits[1], meta["log"]), Survey.from_json(meta["survey"])
+
+
+def _hash(splits: list[Split]) -> str:
+    return content_hash(array for split in splits for array in (split.x, split.labels))
+
+
+def _rows(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if labels is None else labels[rows]
+
+
+def _scratch(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
+    needed = 2 * math.prod(shape)  # this and the entry made of it
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(f"{needed:,} bytes needed in {folder}, {free:,} free")
+    return np.lib.format.open_memmap(folder / "scratch.npy", "w+", np.uint8, shape)

@@ -1,0 +1,1 @@
+"""Evaluation: likelihood in bits/dim, and the report."""

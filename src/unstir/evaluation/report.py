@@ -1,0 +1,132 @@
+"""The report: one self-contained page about a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from importlib.resources import files
+from string import Template
+
+import numpy as np
+
+from unstir.data import Split, contact_sheet
+from unstir.evaluation import figures, likelihood
+from unstir.runs import Model, Run
+
+PICTURES = 64
+
+
+def write(
+    run: Run, model: Model, heldout: Split, *, images: int = 128, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Samples, measures and writes ``report.html`` into the run.
+
+    Args:
+        images: held-out items for the bound.
+        progress: called with (network calls of the bound done, all), by far the longest part.
+    """
+    sections = [*(_pictures(run, model, heldout) if model.spec.kind == "image" else ())]
+    sections.append(
+        _section(
+            "Loss", figures.curves(_losses(run), "training images", "loss", log_y=True), f"unstir report {run.path}"
+        )
+    )
+    result = likelihood.measure(model, heldout, images=images, progress=progress)
+    sections.append(_section("Likelihood", _likelihood(result), f"unstir evaluate {run.path} --images {images}"))
+    sections.append(_section("What this is", _facts(model), f"unstir report {run.path}"))
+    page = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8")).substitute(
+        title=escape(f"{run.path.name}: {model.spec.source}"),
+        lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training images seen, "
+        f"{result.total:.3f} ± {result.half_width:.3f} {result.unit} on held-out data.",
+        sections="\n".join(sections),
+    )
+    run.report.write_text(page, encoding="utf-8")
+
+
+def _pictures(run: Run, model: Model, heldout: Split) -> list[str]:
+    generated = model.sample(PICTURES)
+    real = np.asarray(heldout.x[: min(PICTURES, len(heldout))])
+    pair = "".join(
+        f"<figure>{figures.embedded(contact_sheet(images), caption)}<figcaption>{escape(caption)}"
+        f'<code class="command">{escape(command)}</code></figcaption></figure>'
+        for images, caption, command in (
+            (
+                generated,
+                "Generated: the first of seed 0, not chosen",
+                f"unstir sample {run.path} -n {PICTURES} --seed 0",
+            ),
+            (real, "Real: held out, never trained on", f"unstir report {run.path}"),
+        )
+    )
+    walked, predicted = figures.reverse_film(model)
+    again = f"unstir report {run.path}"
+    return [
+        f'<h2>Generated beside real</h2><div class="pair">{pair}</div>',
+        _section(
+            "The forward process: stirring",
+            figures.embedded(figures.forward_film(model, heldout), "held-out pictures turning into noise")
+            + "<figcaption>Held-out pictures from t = 0 (left) to T (right): x<sub>t</sub> = α<sub>t</sub> x<sub>0</sub> + "
+            "σ<sub>t</sub> ε.</figcaption>",
+            again,
+        ),
+        _section(
+            "The reverse process: unstirring",
+            figures.embedded(walked, "noise turning into pictures")
+            + "<figcaption>Samples 0 to 3 of seed 0 from noise (left) to the picture (right), DDIM, 20 steps.</figcaption><br>"
+            + figures.embedded(predicted, "predicted clean pictures")
+            + "<figcaption>The clean picture that the network predicts from each x<sub>t</sub> above.</figcaption>",
+            again,
+        ),
+    ]
+
+
+def _losses(run: Run) -> dict[str, figures.Points]:
+    records = list(run.records())
+    training = [(r["images"], r["loss"]) for r in records if r.get("loss") and "event" not in r]
+    heldout = [(r["images"], sum(r["loss"]) / len(r["loss"])) for r in records if r.get("event") == "held-out"]
+    return {"training": training, "held out, averaged weights": heldout}
+
+
+def _likelihood(result: likelihood.Likelihood) -> str:
+    rows = (
+        (
+            "total",
+            result.total,
+            f"± {result.half_width:.4f}, 95 % interval over {result.items} held-out items; an upper bound",
+        ),
+        (
+            "prior",
+            result.prior,
+            "KL of q(x<sub>T</sub> | x<sub>0</sub>) from the standard normal: what the chain does not forget",
+        ),
+        ("steps", result.steps, f"KL of the {len(result.per_step)} reverse steps: what the network does not know"),
+        ("decoder", result.decoder, "−log p(x<sub>0</sub> | x<sub>1</sub>): the last step, to whole grey levels"),
+    )
+    table = "".join(
+        f'<tr><th>{name}</th><td class="number">{value:.4f}</td><td>{text}</td></tr>' for name, value, text in rows
+    )
+    cumulative = np.cumsum(result.per_step).tolist()
+    curve = figures.curves({"steps up to t": list(enumerate(cumulative, 2))}, "t", f"{result.unit}, summed from t = 2")
+    return f"<table><tr><th></th><th>{result.unit}</th><th></th></tr>{table}</table><br><figure>{curve}</figure>"
+
+
+def _facts(model: Model) -> str:
+    config = model.config
+    facts = {
+        "data": f"{model.spec.source}, shape {'×'.join(map(str, model.spec.shape))}; {model.spec.rules}",
+        "network": f"{config.network['name']}, {sum(p.numel() for p in model.denoiser.network.parameters()):,} parameters",
+        "preset": config.preset,
+        "prediction": config.prediction["name"],
+        "schedule": f"{config.schedule['name']}, T = {model.denoiser.process.T}",
+        "weights": f"{model.weights}, after {model.images:,} images",
+        "seed": str(config.seed),
+    }
+    return (
+        "<table>"
+        + "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items())
+        + "</table>"
+    )
+
+
+def _section(title: str, body: str, command: str) -> str:
+    return f'<h2>{escape(title)}</h2><figure>{body}</figure><code class="command">{escape(command)}</code>'

@@ -1,0 +1,157 @@
+"""The configuration of a run: what was decided, in one tree that TOML can hold."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from unstir.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and what is done to each item of it."""
+
+    source: str = ""
+    size: int = 0
+    """Side of the pictures in pixels; 0 keeps the data's own."""
+    mode: str = "auto"
+    """L, RGB, or auto."""
+    background: str = "white"
+    """What transparent pictures are laid on: white, black, or #rrggbb."""
+    flip: bool = False
+    """Mirror every other picture, by a keyed coin; only sensible where left and right mean nothing."""
+    strict: bool = False
+    """Whether a broken file is an error instead of being named and skipped."""
+
+
+@dataclass(frozen=True)
+class TimesConfig:
+    """Which t the network is trained at."""
+
+    name: str = "uniform"
+    """uniform: whole times 1 … T. log-normal: ln(sigma/alpha) normal, at the real t that has it."""
+    mean: float = -1.2
+    std: float = 1.2
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW, its warm-up, and the batch."""
+
+    learning_rate: float = 2e-4
+    batch: int = 64
+    warmup_images: int = 10_000
+    weight_decay: float = 0.0
+    beta2: float = 0.99
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How long: one of the two; work itself is counted in images."""
+
+    minutes: float = 0.0
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """auto means: measured on this machine in the first seconds, then recorded in the run."""
+
+    precision: str = "auto"
+    layout: str = "auto"
+    compile: str = "auto"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "cosine"})
+    prediction: dict[str, Any] = field(default_factory=lambda: {"name": "eps"})
+    variance: str = "small"
+    objective: dict[str, Any] = field(default_factory=lambda: {"name": "simple"})
+    times: TimesConfig = field(default_factory=TimesConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    ema_width: float = 0.1
+    label_dropout: float = 0.1
+    """Share of labels hidden in training, so that one network learns both branches of guidance."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    seed: int = 0
+    preset: str = ""
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(asdict(self))
+
+
+def from_dict(tree: dict[str, Any], base: Config | None = None, *, where: str = "the configuration") -> Config:
+    """A configuration from a nested dict laid over a base; an unknown key or a wrong type is an error that names it."""
+    return _overlay(base or Config(), tree, where, "")
+
+
+def read(path: Path) -> Config:
+    """A whole configuration file."""
+    return from_dict(tree_of(path), where=str(path))
+
+
+def tree_of(path: Path) -> dict[str, Any]:
+    """What a TOML file says, as nested dicts."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"the configuration {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """What stands differently in two configurations, one line each."""
+    a, b = _flat(asdict(old)), _flat(asdict(new))
+    return [
+        f"{key}: {a.get(key, 'unset')} -> {b.get(key, 'unset')}" for key in sorted(a | b) if a.get(key) != b.get(key)
+    ]
+
+
+def _overlay(base: Any, tree: dict[str, Any], where: str, prefix: str) -> Any:
+    known = {f.name for f in fields(base)}
+    changes: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise UserError(f"{where}: there is no setting called {name!r}; here there are {', '.join(sorted(known))}")
+        old = getattr(base, key)
+        if is_dataclass(old):
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: {name} is a table of settings, not {value!r}")
+            changes[key] = _overlay(old, value, where, f"{name}.")
+            continue
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not type(old):
+            raise UserError(f"{where}: {name} must be {_kind(old)}, not {value!r}")
+        changes[key] = value
+    return replace(base, **changes)
+
+
+def _kind(value: Any) -> str:
+    names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false", dict: "a table"}
+    return names[type(value)]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,77 @@
+"""A run: the folder that holds everything needed to resume, sample and measure."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """Names the places in a run's folder, and appends to its records."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def write_environment(self) -> None:
+        """``env.json``: what the run was made with."""
+        packages = ("torch", "numpy", "safetensors", "pillow", "accelerate")
+        facts = {
+            "unstir": version("unstir"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+            "platform": platform.platform(),
+            "processors": os.cpu_count(),
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        }
+        (self.path / "env.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+    def record(self, **values: Any) -> None:
+        """One line of ``metrics.jsonl``."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``; a last line that was cut off by a kill is passed over."""
+        if not self.metrics.exists():
+            return
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    def log(self, sentence: str) -> None:
+        """One line of ``log.txt``."""
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(sentence + "\n")

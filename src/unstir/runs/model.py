@@ -1,0 +1,247 @@
+"""A trained model: load it, sample from it, measure with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from unstir import samplers
+from unstir.bound import Bound, variational_bound
+from unstir.data import DataSpec, Split, to_float, to_uint8
+from unstir.denoisers import Clipped, Condition, Denoiser, DenoiserBase, Guided
+from unstir.errors import UserError
+from unstir.noise import NoiseSource
+from unstir.runs import checkpoint as checkpoints
+from unstir.runs import config as configs
+from unstir.runs.build import dataset_of, denoiser_of
+from unstir.runs.config import Config
+from unstir.runs.folder import Run
+from unstir.samplers import Grid
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser with the description of its data: everything sampling and measuring need.
+
+    Args:
+        images: how many training images its weights have seen.
+        weights: which weights these are: ema or raw.
+    """
+
+    denoiser: Denoiser
+    spec: DataSpec
+    config: Config
+    images: int = 0
+    weights: str = "ema"
+
+    def sample(
+        self,
+        n: int,
+        *,
+        sampler: str = "ddim",
+        steps: int = 20,
+        spacing: str = "uniform",
+        seed: int = 0,
+        indices: Sequence[int] | None = None,
+        label: int | str | None = None,
+        guidance: float = 1.0,
+        batch: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """New data: images uint8 (n, H, W, C), or points float32 (n, D).
+
+        Sample i of a seed is the same whatever the batch size and whatever is drawn beside it, to rounding.
+
+        Args:
+            sampler: ancestral, ddim or heun (two network calls a step).
+            spacing: of the times: uniform, leading, trailing or log-snr.
+            indices: which samples of the seed, instead of 0 … n-1.
+            label: a class, by name or number; None asks for no class.
+            guidance: w of ``uncond + w (cond - uncond)``.
+            progress: called with (samples done, all).
+        """
+        chosen = list(range(n)) if indices is None else list(indices)
+        grid, solver, denoiser = self._walk(sampler, steps, spacing, guidance)
+        parts = []
+        self.denoiser.eval()
+        for first in range(0, len(chosen), batch):
+            part = chosen[first : first + batch]
+            x = samplers.sample(
+                denoiser, solver, grid, (len(part), *self.spec.shape),
+                seed=seed, indices=part, condition=self._condition(label, len(part)),
+            )  # fmt: skip
+            parts.append(self.outside(x))
+            if progress:
+                progress(first + len(part), len(chosen))
+        return np.concatenate(parts)
+
+    def film(
+        self, n: int, *, steps: int = 20, seed: int = 0, sampler: str = "ddim", label: int | str | None = None
+    ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+        """The reverse process as it goes: (time reached, x there, x0 predicted on the way), data outside as in :meth:`sample`."""
+        grid, solver, denoiser = self._walk(sampler, steps, "uniform", 1.0)
+        self.denoiser.eval()
+        condition = self._condition(label, n)
+        for state, prediction in samplers.walk(
+            denoiser, solver, grid, (n, *self.spec.shape), seed=seed, condition=condition
+        ):
+            yield float(state.time()[0]), self.outside(state.x), self.outside(prediction.x0)
+
+    def bound(
+        self,
+        data: np.ndarray,
+        labels: np.ndarray | None = None,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Bound:
+        """The variational bound on -log p of given data (N, …), with all T terms, x0 clipped where data is 8-bit.
+
+        Args:
+            data: as :meth:`sample` gives it.
+            labels: the classes, (N,), or None for the unconditional model's bound.
+            seed, first: the noise is that of samples ``first … first + N - 1`` of the seed.
+        """
+        self.denoiser.eval()
+        x0 = self.inside(data)
+        condition = None if labels is None else Condition(torch.as_tensor(labels, device=x0.device))
+        return variational_bound(
+            self._clipped(), x0,
+            condition=condition,
+            decoder="discretized" if self.spec.eight_bit else "normal",
+            noise=NoiseSource(seed, range(first, first + len(x0)), x0.device),
+            progress=progress,
+        )  # fmt: skip
+
+    def inside(self, data: np.ndarray) -> Tensor:
+        """Data as users hold it, as the network sees it."""
+        device = next(self.denoiser.parameters()).device
+        x = to_float(data) if self.spec.kind == "image" else torch.as_tensor(data, dtype=torch.float32)
+        if tuple(x.shape[1:]) != self.spec.shape:
+            raise UserError(f"this model is for data of shape {self.spec.shape}, not {tuple(x.shape[1:])}")
+        return x.to(device)
+
+    def outside(self, x: Tensor) -> np.ndarray:
+        """What the network sees, as users hold it."""
+        return to_uint8(x) if self.spec.kind == "image" else x.float().cpu().numpy()
+
+    def _walk(
+        self, sampler: str, steps: int, spacing: str, guidance: float
+    ) -> tuple[Grid, samplers.Sampler, DenoiserBase]:
+        try:
+            grid = Grid.named(spacing, self.denoiser.process.schedule, steps)
+            solver = samplers.get(sampler)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        if guidance != 1 and not self.spec.classes:
+            raise UserError("guidance needs classes, and this model was trained without any")
+        denoiser = self._clipped()
+        return grid, solver, denoiser if guidance == 1 else Guided(denoiser, guidance)
+
+    def _clipped(self) -> DenoiserBase:
+        # 8-bit data is bounded, so a prediction outside its range is surely wrong; other data has no known range.
+        return Clipped(self.denoiser) if self.spec.eight_bit else self.denoiser
+
+    def _condition(self, label: int | str | None, n: int) -> Condition | None:
+        if label is None:
+            return None
+        classes = self.spec.classes
+        if not classes:
+            raise UserError("this model was trained without classes, so it takes no label")
+        number = classes.index(str(label)) if str(label) in classes else _number(label)
+        if number is None or not 0 <= number < len(classes):
+            raise UserError(
+                f"there is no class {label!r}; there are {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}"
+            )
+        return Condition(torch.full((n,), number, device=next(self.denoiser.parameters()).device))
+
+
+def metadata(config: Config, spec: DataSpec, images: int, weights: str) -> dict[str, str]:
+    """What makes a file of weights describe itself, for safetensors' header."""
+    facts = {"format": FORMAT, "config": asdict(config), "data": spec.to_json(), "images": images, "weights": weights}
+    return {"unstir": json.dumps(facts)}
+
+
+def load(path: str | Path, *, weights: str = "ema") -> Model:
+    """A model from a run's folder, or from one self-describing ``.safetensors`` file.
+
+    Args:
+        weights: ``ema`` or ``raw``; a single file holds one kind only. A run that is not finished gives its newest checkpoint's.
+
+    Raises:
+        UserError: when there is no model, or the file is not one of ours.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _from_run(Run(path), weights)
+    if not path.is_file():
+        raise UserError(f"there is no run or model at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["unstir"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError):
+        raise UserError(
+            f"{path} is not a model of unstir: it must be a run's folder or its model.safetensors"
+        ) from None
+    if facts["format"] > FORMAT:
+        raise UserError(f"{path} was written by a newer unstir; upgrade to read it")
+    config = configs.from_dict(facts["config"], where=str(path))
+    return _assembled(config, DataSpec.from_json(facts["data"]), tensors, facts["images"], facts["weights"])
+
+
+def heldout(model: Model, source: str | None = None) -> Split:
+    """The held-out part of the model's own data, or of other data prepared by the same rules.
+
+    Raises:
+        UserError: when the data is not what the model was trained with, or of another shape.
+    """
+    dataset = dataset_of(replace(model.config.data, source=source or model.config.data.source))
+    if dataset.spec.shape != model.spec.shape:
+        raise UserError(
+            f"this data has shape {dataset.spec.shape}, the model's has {model.spec.shape}: set its size or mode alike"
+        )
+    if source is None and dataset.spec.hash != model.spec.hash:
+        raise UserError(
+            f"{model.config.data.source} is not what this model was trained with: name other data with --data"
+        )
+    return dataset.heldout
+
+
+def _from_run(run: Run, weights: str) -> Model:
+    if weights not in ("ema", "raw"):
+        raise UserError(f"weights are ema or raw, not {weights!r}")
+    if not run.config.exists():
+        raise UserError(f"{run.path} is not a run: it has no config.toml")
+    checkpoint, _ = checkpoints.newest(run.checkpoints)
+    if checkpoint is None:
+        if run.model.exists():
+            return load(run.model)
+        raise UserError(f"{run.path} has no checkpoint yet: train a little longer")
+    spec = DataSpec.from_json(json.loads((run.path / "data.json").read_text(encoding="utf-8")))
+    part = "ema" if weights == "ema" else "model"
+    images = checkpoint.state["progress"]["images"]
+    return _assembled(configs.read(run.config), spec, checkpoint.parts[part], images, weights)
+
+
+def _assembled(config: Config, spec: DataSpec, tensors: dict[str, Tensor], images: int, weights: str) -> Model:
+    denoiser = denoiser_of(config)
+    denoiser.network.load_state_dict(tensors)
+    return Model(denoiser.eval(), spec, config, images, weights)
+
+
+def _number(label: int | str) -> int | None:
+    try:
+        return int(label)
+    except ValueError:
+        return None

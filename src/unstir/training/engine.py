@@ -1,0 +1,123 @@
+"""The engine: device, precision and layout. The only place that knows about them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+PRECISIONS = ("fp32", "bf16")
+LAYOUTS = ("contiguous", "channels-last")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the network is run.
+
+    Args:
+        precision: ``bf16`` runs the network's products under autocast; weights, loss, averages and optimizer stay float32.
+        layout: the memory order of images and convolution weights.
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+    layout: str = "contiguous"
+    compiled: bool = False
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network on the device, in the layout, compiled where that was asked for."""
+        network = network.to(self.device)
+        if self.compiled:
+            network.compile()
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=self._format)
+        return network
+
+    def send(self, x: Tensor) -> Tensor:
+        """A batch on the device, in the layout."""
+        x = x.to(self.device, non_blocking=True)
+        return x.contiguous(memory_format=self._format) if x.ndim == 4 else x
+
+    def autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @property
+    def _format(self) -> torch.memory_format:
+        return torch.channels_last if self.layout == "channels-last" else torch.contiguous_format
+
+
+def default_device() -> torch.device:
+    device = PartialState().device
+    assert device is not None
+    return device
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed memory instead of giving it back after every step.
+
+    Otherwise each step's large activations are mapped and unmapped anew, and the page faults cost a share of the step.
+    Elsewhere than on glibc nothing is done.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def alternatives(device: torch.device, precision: str, layout: str, compile_: str, images: bool) -> list[Engine]:
+    """The engines worth measuring, given what the user fixed; ``auto`` leaves both ways open."""
+    precisions = PRECISIONS if precision == "auto" else (precision,)
+    layouts = (LAYOUTS if layout == "auto" else (layout,)) if images else ("contiguous",)
+    # Compiling takes minutes that a short run does not earn back, so auto leaves it off.
+    compiled = compile_ == "on"
+    return [Engine(device, p, shape, compiled) for p, shape in itertools.product(precisions, layouts)]
+
+
+def fastest(
+    engines: list[Engine], step: Callable[[Engine], Callable[[], None]], rounds: int = 5
+) -> tuple[Engine, dict[str, float]]:
+    """The engine whose training step takes the least time, measured in turn so that the machine's drift hits all alike.
+
+    Args:
+        step: given an engine, makes a function that does one training step.
+
+    Returns:
+        The engine, and the median milliseconds of each.
+    """
+    if len(engines) == 1:
+        return engines[0], {}
+    steps = [step(engine) for engine in engines]
+    for run in steps:
+        run()
+    taken: list[list[float]] = [[] for _ in engines]
+    for _ in range(rounds):
+        for run, times in zip(steps, taken, strict=True):
+            _wait(engines[0].device)
+            begin = time.perf_counter()
+            run()
+            _wait(engines[0].device)
+            times.append(time.perf_counter() - begin)
+    medians = [1000 * statistics.median(times) for times in taken]
+    names = [f"{engine.precision} {engine.layout}" for engine in engines]
+    return engines[medians.index(min(medians))], dict(zip(names, medians, strict=True))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,271 @@
+"""One sitting of training: open or continue the run, choose the engine, train, save, show, stop cleanly."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from unstir.data import Dataset
+from unstir.denoisers import Denoiser
+from unstir.errors import UserError
+from unstir.runs import checkpoint as checkpoints
+from unstir.runs import config as configs
+from unstir.runs.build import denoiser_of
+from unstir.runs.config import Config
+from unstir.runs.files import write
+from unstir.runs.folder import Run
+from unstir.runs.model import Model, metadata
+from unstir.training import engine as engines
+from unstir.training.engine import Engine
+from unstir.training.loop import Step, Trainer
+
+SNAPSHOTS = 10  # how often in a run pictures are drawn and held-out loss is measured
+CHECKPOINT_SECONDS = 60.0  # what a kill may cost at most
+RECORD_SECONDS = 5.0
+PICTURES, POINTS = 64, 1_000
+SAMPLE_STEPS = 20
+MEASURING_SHARE = 0.05  # of a budget in minutes: the part that is trained before it becomes a budget in images
+MEASURING_SECONDS = 20.0
+TRAINING_SHARE = 0.94  # of the remaining minutes: the rest draws pictures and writes checkpoints
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something the user may want to see.
+
+    ``kind`` is start, step, sample, checkpoint, stopped or done; ``text`` is a sentence, or empty for a step.
+    """
+
+    kind: str
+    text: str = ""
+    step: Step | None = None
+    images_per_second: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Session:
+    """Training of one run.
+
+    Args:
+        run: where it lives; made if it is not there.
+        config: what the user asked for. A run that is already there must have been asked for the same.
+    """
+
+    def __init__(self, run: Run, config: Config, dataset: Dataset) -> None:
+        self.run, self.config, self.dataset = run, config, dataset
+        self._open()
+        state, passed = checkpoints.newest(run.checkpoints)
+        self.notes = list(passed)
+        self.denoiser = _initialised(config)
+        engine = self._engine()
+        engine.place(self.denoiser)
+        self.trainer = Trainer(config, self.denoiser, dataset, engine)
+        if state is not None:
+            self.trainer.restore(state)
+        if config.budget.images:
+            self.trainer.progress.total = config.budget.images
+        self._stop = False
+
+    @property
+    def finished(self) -> bool:
+        progress = self.trainer.progress
+        return bool(progress.total) and progress.images >= progress.total and self.run.model.exists()
+
+    def events(self) -> Iterator[Event]:
+        """Trains to the end of the budget or to a signal, whichever comes first."""
+        progress = self.trainer.progress
+        if progress.images:
+            self.run.record(event="resume", images=progress.images)
+        yield Event("start", facts={"images": progress.images, "total": progress.total})
+        with _signals(self._ask_to_stop):
+            yield from self._train()
+        if self._stop and not self.finished:
+            self._save()
+            yield Event("stopped", f"stopped and saved at {progress.images:,} images; the same line continues")
+            return
+        yield from self._snapshot()
+        self._save()
+        self._write_model()
+        self.run.record(
+            event="done", images=progress.images, seconds=round(progress.seconds, 1), skipped=progress.skipped
+        )
+        yield Event("done", f"trained on {progress.images:,} images in {progress.seconds / 60:.1f} minutes")
+
+    def _train(self) -> Iterator[Event]:
+        progress = self.trainer.progress
+        sitting, sitting_from = time.perf_counter(), progress.images
+        saved = recorded = sitting
+        recent: list[Step] = []
+        shown = self._snapshots_due()
+        for step in self.trainer.steps():
+            now = time.perf_counter()
+            recent.append(step)
+            rate = (progress.images - sitting_from) / (now - sitting)
+            yield Event("step", step=step, images_per_second=rate, facts={"total": progress.total})
+            if not progress.total and self._measured_enough():
+                self._fix_budget()
+                saved = now
+                yield Event(
+                    "checkpoint",
+                    f"the budget of {self.config.budget.minutes:g} minutes is {progress.total:,} images here",
+                )
+            if now - recorded > RECORD_SECONDS:
+                self._record(recent, rate)
+                recent, recorded = [], now
+            if self._snapshots_due() > shown and progress.images < progress.total:
+                shown = self._snapshots_due()
+                yield from self._snapshot()
+            if now - saved > CHECKPOINT_SECONDS:
+                self._save()
+                saved = now
+                yield Event("checkpoint")
+            if self._stop:
+                break
+        if recent:
+            self._record(recent, progress.images / max(progress.seconds, 1e-9))
+
+    def _open(self) -> None:
+        """Makes the run, or checks that the one that is there was asked for the same."""
+        record = self.run.path / "data.json"
+        try:
+            if self.run.config.exists():
+                there = configs.read(self.run.config)
+                different = configs.differences(there, self.config)
+                if different:
+                    raise UserError(
+                        f"{self.run.path} was started with other settings ({'; '.join(different)}): "
+                        "repeat its line to continue it, or choose another --out"
+                    )
+                if json.loads(record.read_text(encoding="utf-8"))["hash"] != self.dataset.spec.hash:
+                    raise UserError(f"the data is not what {self.run.path} was started with: choose another --out")
+                return
+            if self.run.path.exists() and (not self.run.path.is_dir() or any(self.run.path.iterdir())):
+                raise UserError(f"{self.run.path} is already there and is not a run: choose another --out")
+            self.run.samples.mkdir(parents=True)
+            self.run.write_environment()
+            record.write_text(json.dumps(self.dataset.spec.to_json(), indent=1), encoding="utf-8")
+            for sentence in self.dataset.log:
+                self.run.log(sentence)
+            # Last, since its presence says that the run has been opened.
+            checkpoints.write_aside(self.run.config, self.config.to_toml().encode())
+        except OSError as error:
+            raise UserError(f"the run cannot be kept in {self.run.path}: {error}") from None
+
+    def _engine(self) -> Engine:
+        """The engine this run was recorded with, or the fastest by measurement, which is then recorded."""
+        path = self.run.path / "engine.json"
+        device = engines.default_device()
+        engines.keep_memory()
+        if path.exists():
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            return Engine(device, facts["precision"], facts["layout"], facts["compiled"])
+        hardware = self.config.hardware
+        images = self.dataset.spec.kind == "image"
+        choices = engines.alternatives(device, hardware.precision, hardware.layout, hardware.compile, images)
+        chosen, milliseconds = engines.fastest(choices, self._trial)
+        facts = asdict(chosen) | {"device": str(device), "milliseconds": milliseconds}
+        checkpoints.write_aside(path, json.dumps(facts, indent=1).encode())
+        if milliseconds:
+            measured = ", ".join(f"{name} {value:.0f} ms" for name, value in milliseconds.items())
+            self.notes.append(f"a training step here takes: {measured}; using {chosen.precision} {chosen.layout}")
+        return chosen
+
+    def _trial(self, engine: Engine) -> Callable[[], None]:
+        trainer = Trainer(self.config, copy.deepcopy(self.denoiser), self.dataset, engine)
+        engine.place(trainer.denoiser)
+
+        def step() -> None:
+            trainer.update()
+
+        return step
+
+    def _measured_enough(self) -> bool:
+        return self.trainer.progress.seconds > min(MEASURING_SECONDS, 60 * MEASURING_SHARE * self.config.budget.minutes)
+
+    def _fix_budget(self) -> None:
+        """Turns minutes into images and saves at once: from here on the run is exact."""
+        progress, batch = self.trainer.progress, self.config.optimiser.batch
+        left = TRAINING_SHARE * 60 * self.config.budget.minutes - progress.seconds
+        images = progress.images + max(left, 0.0) * progress.images / progress.seconds
+        progress.total = max(batch, round(images / batch) * batch)
+        self.run.record(event="budget", images=progress.images, total=progress.total)
+        self._save()
+
+    def _snapshots_due(self) -> int:
+        progress = self.trainer.progress
+        return progress.images * SNAPSHOTS // progress.total if progress.total else 0
+
+    def _snapshot(self) -> Iterator[Event]:
+        """Pictures from raw and averaged weights on one fixed seed, and the held-out loss."""
+        images = self.trainer.progress.images
+        model = Model(self.denoiser, self.dataset.spec, self.config)
+        self.denoiser.eval()
+        self._draw(model, "raw")
+        with self.trainer.averaged():
+            self._draw(model, "ema")
+        times, losses = self.trainer.heldout_loss()
+        self.run.record(event="held-out", images=images, times=times, loss=losses)
+        mean = sum(losses) / len(losses)
+        yield Event("sample", f"{images:,} images: held-out loss {mean:.4f}", facts={"heldout": mean})
+
+    def _draw(self, model: Model, weights: str) -> None:
+        n = PICTURES if self.dataset.spec.kind == "image" else POINTS
+        drawn = model.sample(n, steps=SAMPLE_STEPS, seed=self.config.seed, batch=n)
+        write(drawn, self.run.samples / f"{self.trainer.progress.images:010d}-{weights}.png", range(n))
+
+    def _record(self, recent: list[Step], rate: float) -> None:
+        good = [step.loss for step in recent if not step.skipped]
+        self.run.record(
+            images=recent[-1].images,
+            loss=sum(good) / len(good) if good else None,
+            learning_rate=recent[-1].learning_rate,
+            gradient_norm=recent[-1].gradient_norm if good else None,
+            images_per_second=round(rate, 1),
+            skipped=self.trainer.progress.skipped,
+        )
+
+    def _save(self) -> None:
+        checkpoints.save(self.run.checkpoints, self.trainer.progress.images, self.trainer.checkpoint())
+
+    def _write_model(self) -> None:
+        tensors = dict(zip(self.trainer.names, self.trainer.ema.values, strict=True))
+        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        facts = metadata(self.config, self.dataset.spec, self.trainer.progress.images, "ema")
+        checkpoints.write_aside(self.run.model, save(tensors, facts))
+
+    def _ask_to_stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stop = True
+
+
+def _initialised(config: Config) -> Denoiser:
+    torch.manual_seed(config.seed)
+    return denoiser_of(config)
+
+
+class _signals:
+    """Ctrl-C and SIGTERM ask to stop after the update that is under way, instead of breaking it off."""
+
+    def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        self.handler = handler
+
+    def __enter__(self) -> None:
+        self.old = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.old[number] = signal.signal(number, self.handler)
+            except ValueError:
+                # Only the main thread may set handlers; elsewhere the caller's stay.
+                return
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
