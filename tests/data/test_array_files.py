@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unstir.data import Dataset, inspect, load
+from unstir.data import Dataset, DataSpec, inspect, load
 from unstir.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -103,7 +104,11 @@ def test_float_rows_are_points(tmp_path: Path, dtype: type) -> None:
     assert (len(dataset.train), len(dataset.heldout)) == (36, 4)
     rows, labels = dataset.train.batch(np.array([3, 1]))
     assert rows.dtype == torch.float32
-    np.testing.assert_array_equal(rows.numpy(), dataset.train.x[[3, 1]])
+    scaling = dataset.spec.scaling
+    np.testing.assert_allclose(scaling.outside(rows.numpy()), dataset.train.x[[3, 1]], atol=1e-6)
+    seen = dataset.train.batch(np.arange(36))[0].double()
+    np.testing.assert_allclose([*seen.mean(0), seen.square().mean()], [0, 0, 1], atol=1e-6)
+    assert DataSpec.from_json(json.loads(json.dumps(dataset.spec.to_json()))) == dataset.spec
     assert labels.tolist() == dataset.train.labels[[3, 1]].tolist()
     assert same_rows(everything(dataset), x.astype(np.float32))
     with pytest.raises(UserError, match="no contact sheet"):

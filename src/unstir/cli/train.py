@@ -25,6 +25,7 @@ def train_(
     precision: Literal["auto", "fp32", "bf16"] | None = None,
     layout: Literal["auto", "contiguous", "channels-last"] | None = None,
     compile: Literal["auto", "on", "off"] | None = None,
+    checkpoint_seconds: float = 60.0,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Train on your data; the same line again continues, and on a finished run it exits at once.
@@ -69,6 +70,8 @@ def train_(
         By default the faster one on this machine, by measurement.
     compile: str
         torch.compile: minutes at the start for faster steps after; off by default.
+    checkpoint_seconds: float
+        How often everything is saved: what a kill may cost at most.
     json: bool
         A summary as JSON on stdout.
     """
@@ -102,7 +105,7 @@ def train_(
         + (f", {len(spec.classes)} classes" if spec.classes else "")
         + f"; preset {settings.preset}"
     )
-    session = Session(run, settings, dataset)
+    session = Session(run, settings, dataset, checkpoint_seconds=checkpoint_seconds)
     for note in session.notes:
         console.say(note)
     progress = session.trainer.progress

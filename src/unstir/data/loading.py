@@ -15,7 +15,7 @@ from unstir.data.pixels import Progress
 from unstir.data.prepare import Prepared, prepare
 from unstir.data.raw import Points, Raw, Source
 from unstir.data.sources import find
-from unstir.data.spec import Dataset, DataSpec, Split
+from unstir.data.spec import Dataset, DataSpec, Scaling, Split
 from unstir.data.split import content_hash, content_split, duplicates, row_hashes
 from unstir.data.survey import Survey
 from unstir.errors import UserError
@@ -107,10 +107,12 @@ def _points(raw: Points, source: str | Path, options: Options) -> tuple[Dataset,
     if options.size is not None or options.mode is not None:
         raise UserError(f"{source}: holds points, which have neither size nor mode; leave them out")
     hashes = row_hashes(raw.x)
-    splits = [Split(raw.x[rows], _rows(raw.labels, rows)) for rows in content_split(hashes)]
+    train, heldout = content_split(hashes)
+    scaling = Scaling.of(raw.x[train])
+    splits = [Split(raw.x[rows], _rows(raw.labels, rows), scaling) for rows in (train, heldout)]
     copies = [[f"#{i}" for i in rows] for rows in duplicates(hashes)]
-    rules = "Points as they are, stored as float32."
-    spec = DataSpec("points", raw.x.shape[1:], False, raw.classes, str(source), rules, _hash(splits))
+    rules = "Points as float32, centred and divided by one number for the network."
+    spec = DataSpec("points", raw.x.shape[1:], False, raw.classes, str(source), rules, _hash(splits), scaling)
     return Dataset(spec, splits[0], splits[1], raw.log), Survey(len(raw.x), duplicates=copies)
 
 

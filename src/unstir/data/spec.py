@@ -15,6 +15,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """``z = (x - offset) / scale``: points in their own units, and centred with mean square 1 as a network sees them.
+
+    Args:
+        offset: (D,). scale: one positive number for all coordinates, so that shapes are kept.
+    """
+
+    offset: tuple[float, ...]
+    scale: float
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> Scaling:
+        """The scaling that suits points (N, D)."""
+        offset = x.mean(0, dtype=np.float64)
+        scale = float(np.sqrt(np.square(x - offset).mean())) or 1.0
+        return cls(tuple(offset.tolist()), scale)
+
+    def inside(self, x: np.ndarray) -> np.ndarray:
+        """Float32 points as a network sees them."""
+        return ((x - np.asarray(self.offset)) / self.scale).astype(np.float32)
+
+    def outside(self, z: np.ndarray) -> np.ndarray:
+        """The inverse: float32 points in their own units."""
+        return (z * self.scale + np.asarray(self.offset)).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """The data description that travels with a run.
 
@@ -26,6 +53,7 @@ class DataSpec:
         source: the data as the user named them.
         rules: one sentence: what was done to each picture.
         hash: SHA-256 (hex) of the arrays and labels of both splits.
+        scaling: of points; None for images.
     """
 
     kind: str
@@ -35,6 +63,7 @@ class DataSpec:
     source: str
     rules: str
     hash: str
+    scaling: Scaling | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON types; ``from_json`` is its inverse."""
@@ -43,7 +72,10 @@ class DataSpec:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> DataSpec:
         """The description that ``to_json`` wrote."""
-        return cls(**{**fields, "shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])})
+        scaling = fields.get("scaling")
+        scaling = scaling and Scaling(tuple(scaling["offset"]), scaling["scale"])
+        tuples = {"shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])}
+        return cls(**{**fields, **tuples, "scaling": scaling})
 
 
 @dataclass
@@ -53,10 +85,12 @@ class Split:
     Args:
         x: images uint8 (N, H, W, C), possibly memory-mapped; points float32 (N, D).
         labels: int64 (N,), or None.
+        scaling: of points; None for images.
     """
 
     x: np.ndarray
     labels: np.ndarray | None
+    scaling: Scaling | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -65,12 +99,12 @@ class Split:
         """The rows of ``index`` (B,), ready for a network.
 
         Returns:
-            images float32 (B, C, H, W) in [-1, 1] or points float32 (B, D), and labels int64 (B,) or None.
+            images float32 (B, C, H, W) in [-1, 1] or scaled points float32 (B, D), and labels int64 (B,) or None.
         """
         import torch
 
         rows = self.x[index]
-        x = to_float(rows) if rows.dtype == np.uint8 else torch.from_numpy(np.array(rows))
+        x = torch.from_numpy(self.scaling.inside(rows)) if self.scaling else to_float(rows)
         return x, None if self.labels is None else torch.from_numpy(np.array(self.labels[index]))
 
 

@@ -63,7 +63,7 @@ def measure(
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Likelihood:
-    """The bound on items spread evenly over a split; in bits/dim for 8-bit data, else in bits per item.
+    """The bound on items spread evenly over a split: bits/dim for 8-bit data, else bits per item in the data's own units.
 
     Args:
         progress: called with (network calls done, all).
@@ -82,6 +82,9 @@ def measure(
     nats = torch.cat(parts)
     dims = math.prod(model.spec.shape)
     eight_bit = model.spec.eight_bit
+    if model.spec.scaling:
+        # A density in the points' own units: the scaling stretched each of the D coordinates.
+        nats[:, 1] += dims * math.log(model.spec.scaling.scale)
     values = bits_per_dim(nats, dims) if eight_bit else nats / math.log(2)
     totals, means = values.sum(1), values.mean(0)
     return Likelihood(

@@ -34,7 +34,7 @@ def write(
     result = likelihood.measure(model, heldout, images=images, progress=progress)
     sections.append(_section("Likelihood", _likelihood(result), f"unstir evaluate {run.path} --images {images}"))
     sections.append(_section("What this is", _facts(model), f"unstir report {run.path}"))
-    page = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8")).substitute(
+    page = Template(files("unstir.evaluation").joinpath("report.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{run.path.name}: {model.spec.source}"),
         lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training images seen, "
         f"{result.total:.3f} ± {result.half_width:.3f} {result.unit} on held-out data.",

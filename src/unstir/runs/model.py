@@ -126,14 +126,14 @@ class Model:
     def inside(self, data: np.ndarray) -> Tensor:
         """Data as users hold it, as the network sees it."""
         device = next(self.denoiser.parameters()).device
-        x = to_float(data) if self.spec.kind == "image" else torch.as_tensor(data, dtype=torch.float32)
+        x = torch.from_numpy(self.spec.scaling.inside(data)) if self.spec.scaling else to_float(data)
         if tuple(x.shape[1:]) != self.spec.shape:
             raise UserError(f"this model is for data of shape {self.spec.shape}, not {tuple(x.shape[1:])}")
         return x.to(device)
 
     def outside(self, x: Tensor) -> np.ndarray:
         """What the network sees, as users hold it."""
-        return to_uint8(x) if self.spec.kind == "image" else x.float().cpu().numpy()
+        return self.spec.scaling.outside(x.cpu().numpy()) if self.spec.scaling else to_uint8(x)
 
     def _walk(
         self, sampler: str, steps: int, spacing: str, guidance: float

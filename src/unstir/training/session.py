@@ -29,7 +29,6 @@ from unstir.training.engine import Engine
 from unstir.training.loop import Step, Trainer
 
 SNAPSHOTS = 10  # how often in a run pictures are drawn and held-out loss is measured
-CHECKPOINT_SECONDS = 60.0  # what a kill may cost at most
 RECORD_SECONDS = 5.0
 PICTURES, POINTS = 64, 1_000
 SAMPLE_STEPS = 20
@@ -58,10 +57,12 @@ class Session:
     Args:
         run: where it lives; made if it is not there.
         config: what the user asked for. A run that is already there must have been asked for the same.
+        checkpoint_seconds: what a kill may cost at most. It has no influence on what is learned.
     """
 
-    def __init__(self, run: Run, config: Config, dataset: Dataset) -> None:
+    def __init__(self, run: Run, config: Config, dataset: Dataset, *, checkpoint_seconds: float = 60.0) -> None:
         self.run, self.config, self.dataset = run, config, dataset
+        self.checkpoint_seconds = checkpoint_seconds
         self._open()
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
@@ -124,7 +125,7 @@ class Session:
             if self._snapshots_due() > shown and progress.images < progress.total:
                 shown = self._snapshots_due()
                 yield from self._snapshot()
-            if now - saved > CHECKPOINT_SECONDS:
+            if now - saved > self.checkpoint_seconds:
                 self._save()
                 saved = now
                 yield Event("checkpoint")
