@@ -27,7 +27,7 @@ class Bound:
     """The parts of the bound for each sample, nats per whole sample.
 
     Args:
-        prior: (B,). steps: (B, n - 1), by rising t. decoder: (B,).
+        prior: (B,). steps: (B, n - 1), by rising t; of an estimate (B, strata), each its stratum's share. decoder: (B,).
         dims: D = C·H·W, the data's numbers.
         density: whether the decoder is a density on the scaled axis rather than a mass of levels.
     """
@@ -66,6 +66,7 @@ def variational_bound(
     condition: Condition | None = None,
     times: Sequence[int] | Tensor | None = None,
     draws: int = 1,
+    terms: int | None = None,
     decoder: str = "discretized",
     decoder_variance: DecoderVariance = "beta_1",
     noise: NoiseSource | None = None,
@@ -77,6 +78,9 @@ def variational_bound(
         x0: (B, *E), on the scaled axis.
         times: the chain's rising times 1 <= t_1 < … < t_n = T; default all of 1 … T. The terms are those of this chain.
         draws: how many draws of x_t each term is averaged over.
+        terms: None for all of them; a number for an unbiased estimate of the steps' sum from at most so many: the steps are
+            cut into strata, short at the start where terms are large and long at the end, and each sample draws one step
+            in each. Samples draw independently, so the spread of their totals holds the estimate's own error too.
         decoder: ``discretized`` for 8-bit levels (a mass), ``normal`` for other data (a density).
         decoder_variance: ``beta_1`` (the variance of x at t_1), ``ho20`` (beta-tilde_2, the posterior's variance
             from t_2 to t_1), or a callable of the prediction at t_1.
@@ -86,26 +90,33 @@ def variational_bound(
     Raises:
         ValueError: when the data does not suit the decoder, or the times do not make a chain.
     """
+    if draws < 1:
+        raise ValueError(f"the bound needs at least one draw for each term, not {draws}")
     process = denoiser.process
     chain = _chain(times, process.T)
     noise = NoiseSource(0, range(len(x0)), x0.device) if noise is None else noise
     prior = _nats(process.marginal(x0, process.T).kl(process.prior(x0.shape, x0.dtype, x0.device)))
-    terms = []
-    for i, t in enumerate(chain):
-        term = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
-        for k in range(draws):
-            x_t = process.marginal(x0, t).draw(noise, f"bound {k}", i)
+    on_chain = torch.tensor(chain, dtype=torch.float64, device=x0.device)
+    strata = _strata(len(chain) - 1, terms)
+    parts = []
+    for k, (first, size) in enumerate([(0, 1), *strata]):
+        part = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+        for draw in range(draws):
+            # Which place of the chain each sample looks at; in a stratum of one there is no choice.
+            place = first + (noise.uniform((), f"bound stratum {draw}", k) * size).long()
+            t = on_chain[place]
+            x_t = process.marginal(x0, t).draw(noise, f"bound {draw}", place)
             prediction = denoiser.predict(x_t, t, condition)
-            if i == 0:
+            if k == 0:
                 above = chain[1] if len(chain) > 1 else None
-                term += decoder_nats(prediction, x0, decoder, decoder_variance, above)
+                part += decoder_nats(prediction, x0, decoder, decoder_variance, above)
             else:
-                term += step_nats(prediction, x0, torch.full_like(prediction.t, chain[i - 1]))
-        terms.append(term / draws)
+                part += size * step_nats(prediction, x0, on_chain[place - 1])
+        parts.append(part / draws)
         if progress:
-            progress(i + 1, len(chain))
-    steps = torch.stack(terms[1:], 1) if len(terms) > 1 else torch.zeros(len(x0), 0, dtype=torch.float64)
-    return Bound(prior, steps, terms[0], math.prod(x0.shape[1:]), density=decoder == "normal")
+            progress(k + 1, 1 + len(strata))
+    steps = torch.stack(parts[1:], 1) if strata else prior.new_zeros(len(x0), 0)
+    return Bound(prior, steps, parts[0], math.prod(x0.shape[1:]), density=decoder == "normal")
 
 
 def step_nats(prediction: Prediction, x0: Tensor, s: Tensor) -> Tensor:
@@ -155,3 +166,13 @@ def _chain(times: Sequence[int] | Tensor | None, T: int) -> list[float]:
     if not chain or not rising or chain[0] <= 0 or chain[-1] != T:
         raise ValueError(f"the bound's times must rise from above 0 to T = {T}")
     return [float(t) for t in chain]
+
+
+def _strata(steps: int, terms: int | None) -> list[tuple[int, int]]:
+    """The steps 1 … n cut into at most ``terms`` runs (first, size), their sizes growing geometrically."""
+    if terms is None or terms >= steps:
+        return [(i, 1) for i in range(1, steps + 1)]
+    if terms < 1:
+        raise ValueError(f"an estimate of the bound needs at least one term, not {terms}")
+    edges = sorted({round((steps + 1) ** (i / terms)) for i in range(terms + 1)})
+    return [(a, b - a) for a, b in pairwise(edges)]

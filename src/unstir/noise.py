@@ -54,7 +54,9 @@ class NoiseSource:
         device: where the draws are made.
     """
 
-    def __init__(self, seed: int, indices: Tensor | np.ndarray | Sequence[int], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, seed: int, indices: Tensor | np.ndarray | Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
         self.seed = seed

@@ -12,7 +12,8 @@ def evaluate_(
     run: Path,
     *,
     data: str | None = None,
-    images: int = 128,
+    images: int = 256,
+    terms: int = 100,
     seed: int = 0,
     weights: Literal["ema", "raw"] = "ema",
     batch: int = 64,
@@ -24,7 +25,7 @@ def evaluate_(
 
         unstir evaluate runs/digits
 
-        unstir evaluate runs/digits --images 512 --json
+        unstir evaluate runs/digits --images 512 --terms 0 --json
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ def evaluate_(
         Data whose held-out part to use; by default the run's own.
     images: int
         How many held-out items; the interval narrows with their square root.
+    terms: int
+        Network calls for each item, an unbiased estimate; 0 for all T terms of the bound.
     seed: int
         Of the noise in the bound.
     weights: str
@@ -48,12 +51,14 @@ def evaluate_(
     from unstir.errors import UserError
     from unstir.evaluation import likelihood
 
-    if images < 2 or batch < 1:
-        raise UserError("--images must be at least 2, for an interval, and --batch at least 1")
+    if images < 2 or batch < 1 or terms < 0:
+        raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
     model = runs.load(run, weights=weights)
     heldout = runs.heldout(model, data)
     with console.bar("measuring", "network calls") as update:
-        result = likelihood.measure(model, heldout, images=images, seed=seed, batch=batch, progress=update)
+        result = likelihood.measure(
+            model, heldout, images=images, terms=terms or None, seed=seed, batch=batch, progress=update
+        )
     if json:
         console.give(result.to_json())
     else:

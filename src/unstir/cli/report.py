@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def report_(run: Path, *, images: int = 128) -> None:
+def report_(run: Path, *, images: int = 256) -> None:
     """Write one self-contained page about a run: samples beside real data, film strips, loss, bits/dim.
 
     Parameters

@@ -25,6 +25,7 @@ class Likelihood:
         total, half_width: mean and half of the 95 % interval of the mean, from the spread over items.
         prior, steps, decoder: the parts of the total.
         items, calls: how many items, and network calls for each.
+        chain: T.
     """
 
     unit: str
@@ -35,9 +36,17 @@ class Likelihood:
     decoder: float
     items: int
     calls: int
+    chain: int
     weights: str
     per_step: tuple[float, ...]
-    """Each step's share of ``steps``, by rising t from t = 2."""
+    """Each step's share of ``steps``, by rising t from t = 2; of an estimate, each stratum's."""
+
+    @property
+    def described(self) -> str:
+        """How the sum over steps was taken."""
+        if self.calls == self.chain:
+            return f"all {self.chain} terms"
+        return f"estimated from {self.calls} network calls an item, without bias, of a chain of {self.chain} steps"
 
     def to_json(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
@@ -47,9 +56,9 @@ class Likelihood:
             [
                 f"{self.unit:<10} {self.total:8.4f} ± {self.half_width:.4f}   (95 % interval, {self.items} held-out items)",
                 f"  prior    {self.prior:8.4f}   KL of q(x_T | x0) from the prior",
-                f"  steps    {self.steps:8.4f}   sum of the KL of the {len(self.per_step)} reverse steps",
+                f"  steps    {self.steps:8.4f}   sum of the KL of the reverse steps",
                 f"  decoder  {self.decoder:8.4f}   -log p(x0 | x_1)",
-                f"an upper bound, all {self.calls} terms, {self.weights} weights",
+                f"an upper bound: {self.described}; {self.weights} weights",
             ]
         )
 
@@ -58,7 +67,8 @@ def measure(
     model: Model,
     heldout: Split,
     *,
-    images: int = 128,
+    images: int = 256,
+    terms: int | None = 100,
     seed: int = 0,
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
@@ -66,17 +76,17 @@ def measure(
     """The bound on items spread evenly over a split: bits/dim for 8-bit data, else bits per item in the data's own units.
 
     Args:
+        terms: None for all T terms; a number for an unbiased estimate from at most so many, whose error is in the interval.
         progress: called with (network calls done, all).
     """
     index = np.linspace(0, len(heldout) - 1, min(images, len(heldout))).astype(int)
     parts: list[torch.Tensor] = []
-    T = model.denoiser.process.T
     batches = math.ceil(len(index) / batch)
     for i in range(batches):
         rows = index[i * batch : (i + 1) * batch]
         bound = model.bound(
-            heldout.x[rows], None if heldout.labels is None else heldout.labels[rows], seed=seed, first=i * batch,
-            progress=None if progress is None else lambda done, _, i=i: progress(i * T + done, batches * T),
+            heldout.x[rows], None if heldout.labels is None else heldout.labels[rows], seed=seed, first=i * batch, terms=terms,
+            progress=None if progress is None else lambda done, each, i=i: progress(i * each + done, batches * each),
         )  # fmt: skip
         parts.append(torch.cat([bound.prior[:, None], bound.decoder[:, None], bound.steps], 1).cpu())
     nats = torch.cat(parts)
@@ -95,7 +105,8 @@ def measure(
         steps=float(means[2:].sum()),
         decoder=float(means[1]),
         items=len(index),
-        calls=T,
+        calls=nats.shape[1] - 1,
+        chain=model.denoiser.process.T,
         weights=model.weights,
         per_step=tuple(means[2:].tolist()),
     )

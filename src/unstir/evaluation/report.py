@@ -17,7 +17,7 @@ PICTURES = 64
 
 
 def write(
-    run: Run, model: Model, heldout: Split, *, images: int = 128, progress: Callable[[int, int], None] | None = None
+    run: Run, model: Model, heldout: Split, *, images: int = 256, progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Samples, measures and writes ``report.html`` into the run.
 
@@ -99,15 +99,13 @@ def _likelihood(result: likelihood.Likelihood) -> str:
             result.prior,
             "KL of q(x<sub>T</sub> | x<sub>0</sub>) from the standard normal: what the chain does not forget",
         ),
-        ("steps", result.steps, f"KL of the {len(result.per_step)} reverse steps: what the network does not know"),
+        ("steps", result.steps, f"KL of the reverse steps ({result.described}): what the network does not know"),
         ("decoder", result.decoder, "−log p(x<sub>0</sub> | x<sub>1</sub>): the last step, to whole grey levels"),
     )
     table = "".join(
         f'<tr><th>{name}</th><td class="number">{value:.4f}</td><td>{text}</td></tr>' for name, value, text in rows
     )
-    cumulative = np.cumsum(result.per_step).tolist()
-    curve = figures.curves({"steps up to t": list(enumerate(cumulative, 2))}, "t", f"{result.unit}, summed from t = 2")
-    return f"<table><tr><th></th><th>{result.unit}</th><th></th></tr>{table}</table><br><figure>{curve}</figure>"
+    return f"<table><tr><th></th><th>{result.unit}</th><th></th></tr>{table}</table>"
 
 
 def _facts(model: Model) -> str:

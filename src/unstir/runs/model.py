@@ -103,13 +103,15 @@ class Model:
         *,
         seed: int = 0,
         first: int = 0,
+        terms: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Bound:
-        """The variational bound on -log p of given data (N, …), with all T terms, x0 clipped where data is 8-bit.
+        """The variational bound on -log p of given data (N, …), x0 clipped where data is 8-bit.
 
         Args:
             data: as :meth:`sample` gives it.
             labels: the classes, (N,), or None for the unconditional model's bound.
+            terms: all T of them, or an unbiased estimate from so many.
             seed, first: the noise is that of samples ``first … first + N - 1`` of the seed.
         """
         self.denoiser.eval()
@@ -118,6 +120,7 @@ class Model:
         return variational_bound(
             self._clipped(), x0,
             condition=condition,
+            terms=terms,
             decoder="discretized" if self.spec.eight_bit else "normal",
             noise=NoiseSource(seed, range(first, first + len(x0)), x0.device),
             progress=progress,

@@ -28,7 +28,7 @@ from unstir.training.ema import PowerEMA
 from unstir.training.engine import Engine
 
 MAX_SKIPPED_IN_A_ROW = 50
-HELDOUT_IMAGES = 256
+HELDOUT_IMAGES = 128
 HELDOUT_BINS = 8
 
 

@@ -28,13 +28,13 @@ from unstir.training import engine as engines
 from unstir.training.engine import Engine
 from unstir.training.loop import Step, Trainer
 
-SNAPSHOTS = 10  # how often in a run pictures are drawn and held-out loss is measured
+SNAPSHOTS = 5  # how often in a run pictures are drawn and held-out loss is measured
 RECORD_SECONDS = 5.0
 PICTURES, POINTS = 64, 1_000
 SAMPLE_STEPS = 20
 MEASURING_SHARE = 0.05  # of a budget in minutes: the part that is trained before it becomes a budget in images
 MEASURING_SECONDS = 20.0
-TRAINING_SHARE = 0.94  # of the remaining minutes: the rest draws pictures and writes checkpoints
+TRAINING_SHARE = 0.92  # of the remaining minutes: the rest draws pictures and writes checkpoints
 
 
 @dataclass(frozen=True)
