@@ -81,7 +81,7 @@ def sample_(
         )  # fmt: skip
     console.say(Grid.named(spacing, model.denoiser.process.schedule, steps).describe(model.denoiser.process.schedule))
     try:
-        runs.write(data, target, chosen)
+        target = runs.write(data, target, chosen)
     except OSError as error:
         raise UserError(f"the samples could not be written to {target}: {error.strerror}") from None
     console.say(f"{len(chosen)} samples in {target}")

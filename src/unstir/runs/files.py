@@ -12,13 +12,16 @@ from unstir.data import contact_sheet
 from unstir.errors import UserError
 
 
-def write(data: np.ndarray, target: Path, indices: Sequence[int]) -> None:
+def write(data: np.ndarray, target: Path, indices: Sequence[int]) -> Path:
     """Writes samples in the form that the target's name asks for.
 
     Args:
         data: images uint8 (N, H, W, C), or points (N, D).
         target: ``x.png`` for one grid (images only), ``x.npz`` or ``x.npy`` for arrays, else a folder of PNGs named by index.
         indices: the samples' indices, (N,).
+
+    Returns:
+        What was written; points that were asked for as pictures become an ``.npy``.
     """
     suffix = target.suffix.lower()
     images = data.dtype == np.uint8
@@ -36,3 +39,4 @@ def write(data: np.ndarray, target: Path, indices: Sequence[int]) -> None:
     else:
         for index, image in zip(indices, data, strict=True):
             Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(target / f"{index:06d}.png")
+    return target

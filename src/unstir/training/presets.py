@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from unstir.data import DataSpec
 from unstir.errors import UserError
+from unstir.networks import describe
 from unstir.networks import presets as networks
 from unstir.runs.config import Config, OptimiserConfig, TimesConfig
 
@@ -48,7 +49,8 @@ def _quick(name: str, spec: DataSpec, data_rms: float) -> Config:
         times=TimesConfig(name="log-normal", mean=-1.2, std=1.4),
         optimiser=OptimiserConfig(
             learning_rate=2e-3,  # the largest at which small U-Nets stayed stable; the anneal takes care of the end
-            batch=32,  # below this the processor's cores are not filled, above it there are fewer updates
+            # Below 32 pictures the processor's cores are not filled, above it there are fewer updates; points are small.
+            batch=256 if name == "points" else 32,
             warmup_images=3_000,  # about 100 updates, so that Adam's second moments have settled
             beta2=0.99,  # short runs: an average over 100 updates, not 1,000
         ),
@@ -79,5 +81,4 @@ def _cifar10(spec: DataSpec) -> Config:
 
 
 def _network(name: str, spec: DataSpec) -> dict[str, Any]:
-    config = networks.get(name, spec.shape, len(spec.classes))
-    return {key: value for key, value in asdict(config).items() if value is not None}
+    return describe(networks.get(name, spec.shape, len(spec.classes)))

@@ -1,0 +1,269 @@
+"""One training step of our U-Net beside its peers': forward, mean squared error, backward, AdamW, EMA.
+
+Each row is a process of its own, and one step is asked of each in turn, A B C D A B C D …, so that a machine that is
+slower for a while is slower for all of them. Times are medians, ratios are medians of the ratios within a round.
+
+    ours               this package's U-Net and settings: bfloat16 autocast, the layout it asks for, fused AdamW
+    diffusers          UNet2DModel, same architecture and parameter count, as in its train_unconditional.py: float32,
+                       NCHW, AdamW, its EMAModel
+    diffusers tuned    the same with what an expert would set: bfloat16 autocast, channels-last, fused AdamW, foreach EMA
+    lucidrains         denoising-diffusion-pytorch's Unet with its defaults at the width nearest in parameter count, Adam, ema-pytorch's rule
+
+    python benchmarks/train_step.py --preset cifar10 --batch 16 --rounds 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import subprocess
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from unstir.networks import UNet, UNetConfig
+from unstir.networks.unet2d import to_unet2d
+
+Step = Callable[[], Tensor]
+
+# Networks that every peer can be given: no patch. The first two have the papers' 32 groups, the third wider ones.
+ARCHITECTURES = {
+    "small": (UNetConfig(3, 3, 64, (1, 2, 2), 2, (), middle_attention=False), 32),
+    "small-wide-groups": (UNetConfig(3, 3, 64, (1, 2, 2), 2, (), middle_attention=False, groups=4), 32),
+    "cifar10": (UNetConfig(3, 3, 128, (1, 2, 2, 2), 2, (1,), dropout=0.1), 32),
+    "adm": (
+        UNetConfig(
+            *(3, 3, 64, (1, 2, 3), 2, (1, 2)),
+            head_channels=32,
+            time_embedding="scale_shift",
+            resample="block",
+            cosine_first=True,
+            frequency_shift=0,
+        ),
+        32,
+    ),
+}
+
+
+class Batch:
+    """The same noise, times and targets for every row."""
+
+    def __init__(self, config: UNetConfig, batch: int, size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(batch, config.in_channels, size, size, generator=generator)
+        self.target = torch.randn(batch, config.out_channels, size, size, generator=generator)
+        self.time = torch.randint(0, 1000, (batch,), generator=generator)
+
+    def channels_last(self) -> Batch:
+        other = object.__new__(Batch)
+        other.x, other.target = (v.to(memory_format=torch.channels_last) for v in (self.x, self.target))
+        other.time = self.time
+        return other
+
+
+def _step(
+    network: Callable[[], Tensor], target: Tensor, optimizer: torch.optim.Optimizer, ema: Callable[[], None], amp: bool
+) -> Step:
+    def step() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            output = network()
+        loss = F.mse_loss(output.float(), target)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ema()
+        return loss.detach()
+
+    return step
+
+
+def _lerp(model: nn.Module) -> Callable[[], None]:
+    parameters = list(model.parameters())
+    averages = [p.detach().clone() for p in parameters]
+    return lambda: torch._foreach_lerp_(averages, parameters, 1e-3)
+
+
+def ours(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
+    model = UNet(config).train()
+    layout = model.memory_format
+    x, target = batch.x.contiguous(memory_format=layout), batch.target.contiguous(memory_format=layout)
+    seconds = batch.time.float()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    return _step(lambda: model(x, seconds), target, optimizer, _lerp(model), amp=True), model
+
+
+def diffusers(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
+    from diffusers import UNet2DModel
+    from diffusers.training_utils import EMAModel
+
+    model = UNet2DModel(**to_unet2d(config)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
+    ema = EMAModel(model.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    network = lambda: model(batch.x, batch.time).sample  # noqa: E731
+    return _step(network, batch.target, optimizer, lambda: ema.step(model.parameters()), amp=False), model
+
+
+def diffusers_tuned(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
+    from diffusers import UNet2DModel
+    from diffusers.training_utils import EMAModel
+
+    model = UNet2DModel(**to_unet2d(config)).train().to(memory_format=torch.channels_last)
+    batch = batch.channels_last()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    ema = EMAModel(model.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
+    network = lambda: model(batch.x, batch.time).sample  # noqa: E731
+    return _step(network, batch.target, optimizer, lambda: ema.step(model.parameters()), amp=True), model
+
+
+def lucidrains(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
+    Unet = _lucidrains_unet()
+    wanted = sum(p.numel() for p in UNet(config).parameters())
+
+    def made(width: int) -> nn.Module:
+        return Unet(width, dim_mults=config.multipliers, channels=config.in_channels)
+
+    def distance(width: int) -> int:
+        with torch.device("meta"):
+            return abs(sum(p.numel() for p in made(width).parameters()) - wanted)
+
+    model = made(min(range(16, 257, 8), key=distance)).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.99))
+    lerp, calls = _lerp(model), iter(range(10**9))
+
+    def ema() -> None:  # its trainer averages every tenth step
+        if next(calls) % 10 == 0:
+            lerp()
+
+    return _step(lambda: model(batch.x, batch.time), batch.target, optimizer, ema, amp=False), model
+
+
+def _lucidrains_unet() -> Callable[..., nn.Module]:
+    # Its module imports torchvision, ema-pytorch and more at the top, for its data set and trainer; the U-Net needs none of them.
+    for name in ("torchvision", "torchvision.transforms", "torchvision.utils", "ema_pytorch", "pytorch_fid"):
+        sys.modules.setdefault(name, _Stub(name))
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Unet
+
+    return Unet
+
+
+class _Stub(types.ModuleType):
+    # Any name asked of it is an empty class: enough for an import or a base class.
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+ROWS = {"ours": ours, "diffusers": diffusers, "diffusers tuned": diffusers_tuned, "lucidrains": lucidrains}
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: otherwise each step returns its large tensors to the system and faults them in again."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no allocation is a mapping of its own
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give back
+        mallopt(-2, 64 << 20)  # M_TOP_PAD: grow by 64 MB at a time
+
+
+def work(name: str, arguments: argparse.Namespace) -> None:
+    """A row in a process of its own: build, report its size, then time one step for each line that arrives."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    if name == "ours" and arguments.keep_memory:
+        keep_memory()
+    config, size = ARCHITECTURES[arguments.preset]
+    try:
+        step, model = ROWS[name](config, Batch(config, arguments.batch, arguments.size or size))
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}), flush=True)
+        return
+    with FlopCounterMode(display=False) as flops:
+        step()
+    step()
+    parameters = sum(p.numel() for p in model.parameters())
+    print(json.dumps({"parameters": parameters, "gflop": flops.get_total_flops() / 1e9}), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        print(time.perf_counter() - start, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=ARCHITECTURES, default="small")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--size", type=int, help="height and width; default: the preset's")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument(
+        "--keep-memory", action=argparse.BooleanOptionalAction, default=True, help="glibc's setting in our row"
+    )
+    parser.add_argument("--worker", choices=ROWS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker, arguments)
+        return
+
+    workers: dict[str, subprocess.Popen[str]] = {}
+    facts: dict[str, dict[str, float]] = {}
+    for name in arguments.rows:
+        command = [sys.executable, __file__, *sys.argv[1:], "--worker", name]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        fact = json.loads(_answer(worker))
+        if "missing" in fact:
+            print(f"{name:16} not measured: {fact['missing']}")
+        else:
+            workers[name], facts[name] = worker, fact
+
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(arguments.rounds):
+        for name, worker in workers.items():
+            seconds[name].append(float(_ask(worker)))
+    for worker in workers.values():
+        worker.communicate()
+
+    size = arguments.size or ARCHITECTURES[arguments.preset][1]
+    print(
+        f"{arguments.preset}, batch {arguments.batch} of {size}×{size}, {arguments.rounds} rounds, "
+        f"{arguments.threads} threads, torch {torch.__version__}"
+    )
+    print(f"{'':16} {'parameters':>11} {'ms/step':>9} {'images/s':>9} {'GFLOP/s':>8} {'ours is':>9}")
+    for name, times in seconds.items():
+        middle = median(times)
+        ratio = median(a / b for a, b in zip(times, seconds.get("ours", times)))
+        print(
+            f"{name:16} {facts[name]['parameters']:11,} {middle * 1e3:9.1f} {arguments.batch / middle:9.1f} "
+            f"{facts[name]['gflop'] / middle:8.0f} {ratio:8.2f}×"
+        )
+
+
+def _ask(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdin is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    return _answer(worker)
+
+
+def _answer(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout is not None
+    line = worker.stdout.readline()
+    if not line:
+        raise SystemExit(f"a worker ended with status {worker.wait()}")
+    return line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Every command and snippet in README and docs runs: on small data made here, with the budgets cut down."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shlex
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+UNSTIR = str(Path(sys.executable).parent / "unstir")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def cut_down(words: list[str]) -> list[str]:
+    """The same command with a budget of a few updates instead of minutes, and few items to measure."""
+    words = list(words)
+    if "--minutes" in words:
+        at = words.index("--minutes")
+        words[at : at + 2] = ["--images", "128"]
+    for option, value in (("-n", "4"), ("--steps", "3"), ("--images", None)):
+        if option in words and value and "train" not in words:
+            words[words.index(option) + 1] = value
+    if words[1] in ("evaluate", "report"):
+        words = [*words[:3], "--images", "2"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small data under the names that the pages use, and a run of the digits as the demo makes it."""
+    folder = tmp_path_factory.mktemp("documents")
+    rng = np.random.default_rng(0)
+    for name in ("photos", "emoji"):
+        (folder / name).mkdir()
+        for i in range(24):
+            picture = rng.integers(0, 256, (40, 40, 3), np.uint8)
+            Image.fromarray(picture).save(folder / name / f"{i}.png")
+    (folder / "mnist").mkdir()
+    for part, count in (("train", 40), ("t10k", 10)):
+        images = struct.pack(">IIII", 2051, count, 28, 28) + rng.integers(0, 256, count * 784, np.uint8).tobytes()
+        labels = struct.pack(">II", 2049, count) + (np.arange(count) % 10).astype(np.uint8).tobytes()
+        with gzip.open(folder / "mnist" / f"{part}-images-idx3-ubyte.gz", "wb") as file:
+            file.write(images)
+        with gzip.open(folder / "mnist" / f"{part}-labels-idx1-ubyte.gz", "wb") as file:
+            file.write(labels)
+    np.savez(folder / "emoji64.npz", rng.integers(0, 256, (24, 32, 32, 3), np.uint8))
+    np.savez(folder / "tiles.npz", x=rng.integers(0, 256, (24, 32, 32, 4), np.uint8))
+    run(folder, ["unstir", "train", "digits", "--out", "runs/demo", "--images", "128"])
+    return folder
+
+
+def run(folder: Path, words: list[str]) -> None:
+    done = subprocess.run(
+        [UNSTIR, *words[1:]], cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_run(page: Path, place: Path) -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for command in commands(page):
+        words = shlex.split(command)
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file()
+        else:
+            assert words[0] == "unstir", f"{page.name}: nobody checks {command!r}"
+            run(place, cut_down(words))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_snippets_run(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    for snippet in blocks(page, "python"):
+        exec(compile(snippet, str(page), "exec"), {})
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_pictures_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} points at {target}"
