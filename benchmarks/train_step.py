@@ -7,7 +7,8 @@ slower for a while is slower for all of them. Times are medians, ratios are medi
     diffusers          UNet2DModel, same architecture and parameter count, as in its train_unconditional.py: float32,
                        NCHW, AdamW, its EMAModel
     diffusers tuned    the same with what an expert would set: bfloat16 autocast, channels-last, fused AdamW, foreach EMA
-    lucidrains         denoising-diffusion-pytorch's Unet with its defaults at the width nearest in parameter count, Adam, ema-pytorch's rule
+    lucidrains         denoising-diffusion-pytorch's Unet with its defaults, at the width nearest in parameter count: float32,
+                       NCHW, Adam, an average every tenth step
 
     python benchmarks/train_step.py --preset cifar10 --batch 16 --rounds 10
 """

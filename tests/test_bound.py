@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from tests.oracles import gaussian
 from tests.oracles.curves import SCHEDULES, Curve
-from tests.oracles.denoisers import Constant, gaussian_denoiser, through
+from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser, through
 from tests.oracles.noises import TwoPoint
-from unstir.bound import Bound, decoder_nats, step_nats, variational_bound
+from unstir.bound import Bound, _strata, decoder_nats, step_nats, variational_bound
 from unstir.denoisers import Condition, Denoiser, EmpiricalDenoiser, Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
 from unstir.schedules import Cosine, InverseTime, LinearBeta, Schedule
 
-LAW = settings(deadline=None, derandomize=True, max_examples=80)
+LAW = settings(deadline=None, derandomize=True, max_examples=60)
 F64 = torch.float64
 M, V = 0.4, 0.0625
 FAMILIES: dict[str, Callable[[int], Schedule]] = {
@@ -108,7 +108,7 @@ def test_the_bound_of_a_subchain_is_that_chains(times: list[float]) -> None:
 @LAW
 @given(
     st.sampled_from(sorted(FAMILIES)),
-    st.integers(2, 30),
+    st.integers(2, 24),
     st.floats(-1, 1),
     st.floats(0.001, 9),
     st.sampled_from(["small", "large", "exact"]),
@@ -275,7 +275,7 @@ def test_on_levels_the_bound_is_a_code_length() -> None:
     decoder narrower than a bin costs nothing, and that of beta_1 what it spills over the bin's edges.
     """
     levels = torch.tensor([[0.0], [60.0], [190.0], [255.0]]) * 2 / 255 - 1
-    process, n = Gaussian(LinearBeta.rescaled(250)), 4000
+    process, n = Gaussian(LinearBeta.rescaled(250)), 2000
     denoiser, x0 = EmpiricalDenoiser(process, levels), levels.repeat(n // 4, 1)
     narrow = torch.tensor(1e-7, dtype=F64)
     bound = variational_bound(denoiser, x0, decoder_variance=lambda _: narrow)
@@ -430,3 +430,64 @@ def test_no_call_edits_its_inputs() -> None:
     variational_bound(denoiser, x0, decoder="normal", decoder_variance="ho20", draws=2)
     assert torch.equal(x0, kept)
     assert torch.equal(times, kept_times)
+
+
+# --- an estimate from some of the terms -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 999, 3999])
+@pytest.mark.parametrize("terms", [1, 2, 5, 30, 998])
+def test_strata_part_the_steps_and_grow(steps: int, terms: int) -> None:
+    strata = _strata(steps, terms)
+    assert len(strata) <= min(terms, steps)
+    assert [place for first, size in strata for place in range(first, first + size)] == list(range(1, steps + 1))
+    assert strata[0][1] <= strata[-1][1]
+    assert _strata(steps, None) == _strata(steps, steps) == [(i, 1) for i in range(1, steps + 1)]
+
+
+class EveryPlace(TwoPoint):
+    """Row i draws the uniform ``at[i]`` in every stratum, so that a fine even grid of them visits each place alike."""
+
+    def __init__(self, signs: Tensor, at: Tensor) -> None:
+        super().__init__(signs)
+        self.at = at
+
+    def uniform(self, shape: Sequence[int], purpose: str, step: int | Tensor = 0) -> Tensor:
+        return self.at
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3, 4])
+def test_the_estimate_from_some_terms_is_unbiased(terms: int) -> None:
+    """Averaged over every choice of places, exactly, it is the whole bound: for any number of terms."""
+    schedule = LinearBeta.rescaled(13)
+    sizes = [size for _, size in _strata(12, terms)]
+    assert len(sizes) < 12
+    n = math.lcm(*sizes)
+    x0, noise = _corners(M, V)
+    assert isinstance(noise, TwoPoint)
+    even = (torch.arange(n, dtype=F64) + 0.5) / n
+    every = EveryPlace(noise.signs.repeat(n), even.repeat_interleave(4))
+    denoiser = gaussian_denoiser(Gaussian(schedule), M, V, "large")
+    bound = variational_bound(denoiser, x0.repeat(n, 1), terms=terms, decoder="normal", noise=every)
+    assert bound.steps.shape == (4 * n, len(sizes))
+    expected = gaussian.expected_bound(range(1, 14), Curve(schedule), M, V, "large")
+    assert float(bound.total.mean()) == pytest.approx(expected, rel=1e-10)
+
+
+def test_enough_terms_are_all_of_them() -> None:
+    denoiser, x0 = _image_case()
+    whole = variational_bound(denoiser, x0)
+    for terms in (11, 12, 1000):
+        assert torch.equal(variational_bound(denoiser, x0, terms=terms).total, whole.total)
+    with pytest.raises(ValueError, match="at least one term"):
+        variational_bound(denoiser, x0, terms=0)
+
+
+def test_some_terms_take_that_many_calls_and_a_samples_choice_is_its_own() -> None:
+    denoiser, x0 = _image_case()
+    counting = Counting(denoiser)
+    whole = variational_bound(counting, x0, terms=4, draws=2, noise=NoiseSource(2, [5, 6, 7, 8, 9]))
+    assert counting.calls == 2 * 5
+    alone = variational_bound(denoiser, x0[3:4], terms=4, draws=2, noise=NoiseSource(2, [8]))
+    torch.testing.assert_close(alone.total[0], whole.total[3], rtol=1e-6, atol=1e-6)
+    assert all(len(times.unique()) > 1 for times in counting.times[-2:])

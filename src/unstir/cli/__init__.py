@@ -34,6 +34,9 @@ def main() -> None:
         _fail(str(error))
     except CycloptsError as error:
         _fail(" ".join(str(error).split()))
+    except OSError as error:
+        # A full disk or a folder that vanished: nothing that a traceback would explain better.
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         print("unstir: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
-def demo_(*, out: Path = Path("runs/demo"), minutes: float = 1.5) -> None:
+def demo_(
+    *,
+    out: Path = Path("runs/demo"),
+    minutes: float = 1.5,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
     """Train on the 1,797 handwritten digits in the package, generate new ones, measure, and write a report.
 
     Parameters
@@ -14,9 +22,11 @@ def demo_(*, out: Path = Path("runs/demo"), minutes: float = 1.5) -> None:
         The run's folder.
     minutes: float
         Training time.
+    json: bool
+        A summary as JSON on stdout.
     """
     from unstir.cli.report import report_
     from unstir.cli.train import train_
 
     train_("digits", out=out, minutes=minutes)
-    report_(out)
+    report_(out, json=json)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
-def report_(run: Path, *, images: int = 256) -> None:
+def report_(run: Path, *, images: int = 256, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Write one self-contained page about a run: samples beside real data, film strips, loss, bits/dim.
 
     Parameters
@@ -14,6 +17,8 @@ def report_(run: Path, *, images: int = 256) -> None:
         A run's folder.
     images: int
         How many held-out items the bound is measured on.
+    json: bool
+        A summary as JSON on stdout.
     """
     from unstir import runs
     from unstir.cli import console
@@ -24,6 +29,10 @@ def report_(run: Path, *, images: int = 256) -> None:
         raise UserError("--images must be at least 2, for an interval")
     folder = runs.Run(run)
     model = runs.load(run)
+    if not run.is_dir():
+        raise UserError(f"{run} is one file of weights: a report is about a run's folder")
     with console.bar("measuring", "network calls") as update:
         report.write(folder, model, runs.heldout(model), images=images, progress=update)
     console.say(f"report: {folder.report}")
+    if json:
+        console.give({"report": str(folder.report)})

@@ -30,6 +30,8 @@ def sample_(
 
         unstir sample runs/digits -n 64
 
+        unstir sample runs/digits -n 60 --label each
+
         unstir sample runs/digits --label 7 --guidance 2 --out sevens/
 
         unstir sample runs/digits --indices 3,17,99 --out three.png
@@ -51,7 +53,7 @@ def sample_(
     indices: str
         Only these samples of the seed, such as 3,17,99.
     label: str
-        A class, by name or number; without it, samples of all kinds.
+        A class, by name or number, or each for all of them in turn; without it, samples of all kinds.
     guidance: float
         How strongly to insist on the class: 1 is the plain conditional model.
     weights: str
@@ -70,18 +72,19 @@ def sample_(
 
     if n < 1 or steps < 1 or batch < 1:
         raise UserError("-n, --steps and --batch must be at least 1")
-    chosen = _indices(indices) if indices else list(range(n))
+    chosen = _indices(indices) if indices is not None else list(range(n))
     target = _target(out, run, seed)
     model = runs.load(run, weights=weights)
-    console.say(f"{model.weights} weights after {model.images:,} images")
+    runs.check(target)
     with console.bar("sampling", "samples") as update:
         data = model.sample(
             len(chosen), sampler=sampler, steps=steps, spacing=spacing, seed=seed, indices=chosen,
             label=label, guidance=guidance, batch=batch, progress=update,
         )  # fmt: skip
+    console.say(f"{model.weights} weights after {model.images:,} images")
     console.say(Grid.named(spacing, model.denoiser.process.schedule, steps).describe(model.denoiser.process.schedule))
     try:
-        target = runs.write(data, target, chosen)
+        target = runs.write(data, target, chosen, columns=len(model.spec.classes) if label == "each" else None)
     except OSError as error:
         raise UserError(f"the samples could not be written to {target}: {error.strerror}") from None
     console.say(f"{len(chosen)} samples in {target}")
@@ -105,8 +108,6 @@ def _indices(text: str) -> list[int]:
         chosen = [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"--indices is a list such as 3,17,99, not {text!r}") from None
-    if min(chosen) < 0:
-        raise UserError("--indices count from 0")
     return chosen
 
 

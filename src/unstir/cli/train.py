@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -142,4 +143,4 @@ def _summary(as_json: bool, run, images: int, finished: bool) -> None:
             }
         )
     elif finished:
-        console.say(f"next: unstir sample {run.path} -n 64")
+        console.say(f"next: {shlex.join(['unstir', 'sample', str(run.path), '-n', '64'])}")

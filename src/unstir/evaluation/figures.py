@@ -49,10 +49,12 @@ def embedded(image: Image.Image, alt: str) -> str:
 
 
 def curves(series: dict[str, Points], x_title: str, y_title: str, *, log_y: bool = False) -> str:
-    """Up to two curves as SVG, with a key."""
+    """Up to two curves as SVG, with a key; on a logarithmic axis where that was asked for and every y is positive."""
+    series = {name: [p for p in points if math.isfinite(p[1])] for name, points in series.items()}
     series = {name: points for name, points in series.items() if points}
     if not series:
         return "<p class='soft'>nothing was recorded</p>"
+    log_y = log_y and all(y > 0 for points in series.values() for _, y in points)
     width, height, left, bottom = 640.0, 240.0, 56.0, 34.0
     xs = [x for points in series.values() for x, _ in points]
     ys = [math.log10(y) if log_y else y for points in series.values() for _, y in points]

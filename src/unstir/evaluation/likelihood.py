@@ -22,7 +22,7 @@ class Likelihood:
     """The mean bound over held-out items, in ``unit``.
 
     Args:
-        total, half_width: mean and half of the 95 % interval of the mean, from the spread over items.
+        total, half_width: mean and half of the 95 % interval of the mean, from the spread over items: infinite for one item.
         prior, steps, decoder: the parts of the total.
         items, calls: how many items, and network calls for each.
         chain: T.
@@ -49,7 +49,9 @@ class Likelihood:
         return f"estimated from {self.calls} network calls an item, without bias, of a chain of {self.chain} steps"
 
     def to_json(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        """A dictionary of JSON types; what is infinite, which JSON does not know, is None."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {key: None if value == math.inf else value for key, value in values.items()}
 
     def table(self) -> str:
         return "\n".join(
@@ -100,7 +102,7 @@ def measure(
     return Likelihood(
         unit="bits/dim" if eight_bit else "bits/item",
         total=float(totals.mean()),
-        half_width=float(_Z95 * totals.std() / math.sqrt(len(totals))),
+        half_width=float(_Z95 * totals.std() / math.sqrt(len(totals))) if len(totals) > 1 else math.inf,
         prior=float(means[0]),
         steps=float(means[2:].sum()),
         decoder=float(means[1]),

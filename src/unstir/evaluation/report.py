@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from html import escape
 from importlib.resources import files
 from string import Template
 
 import numpy as np
+from PIL import Image
 
 from unstir.data import Split, contact_sheet
 from unstir.evaluation import figures, likelihood
 from unstir.runs import Model, Run
 
 PICTURES = 64
+COLUMNS, ROWS = 20, 8
 
 
 def write(
@@ -27,13 +30,11 @@ def write(
     """
     sections = [*(_pictures(run, model, heldout) if model.spec.kind == "image" else ())]
     sections.append(
-        _section(
-            "Loss", figures.curves(_losses(run), "training images", "loss", log_y=True), f"unstir report {run.path}"
-        )
+        _section("Loss", figures.curves(_losses(run), "training images", "loss", log_y=True), _command("report", run))
     )
     result = likelihood.measure(model, heldout, images=images, progress=progress)
-    sections.append(_section("Likelihood", _likelihood(result), f"unstir evaluate {run.path} --images {images}"))
-    sections.append(_section("What this is", _facts(model), f"unstir report {run.path}"))
+    sections.append(_section("Likelihood", _likelihood(result), _command("evaluate", run, "--images", images)))
+    sections.append(_section("What this is", _facts(model), _command("report", run)))
     page = Template(files("unstir.evaluation").joinpath("report.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{run.path.name}: {model.spec.source}"),
         lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training images seen, "
@@ -44,22 +45,9 @@ def write(
 
 
 def _pictures(run: Run, model: Model, heldout: Split) -> list[str]:
-    generated = model.sample(PICTURES)
-    real = np.asarray(heldout.x[: min(PICTURES, len(heldout))])
-    pair = "".join(
-        f"<figure>{figures.embedded(contact_sheet(images), caption)}<figcaption>{escape(caption)}"
-        f'<code class="command">{escape(command)}</code></figcaption></figure>'
-        for images, caption, command in (
-            (
-                generated,
-                "Generated: the first of seed 0, not chosen",
-                f"unstir sample {run.path} -n {PICTURES} --seed 0",
-            ),
-            (real, "Real: held out, never trained on", f"unstir report {run.path}"),
-        )
-    )
+    pair = _by_class(run, model, heldout) or _in_order(run, model, heldout)
     walked, predicted = figures.reverse_film(model)
-    again = f"unstir report {run.path}"
+    again = _command("report", run)
     return [
         f'<h2>Generated beside real</h2><div class="pair">{pair}</div>',
         _section(
@@ -80,9 +68,49 @@ def _pictures(run: Run, model: Model, heldout: Split) -> list[str]:
     ]
 
 
+def _in_order(run: Run, model: Model, heldout: Split) -> str:
+    real = np.asarray(heldout.x[: min(PICTURES, len(heldout))])
+    return _figure(
+        contact_sheet(model.sample(PICTURES)),
+        "Generated: the first of seed 0, not chosen",
+        _command("sample", run, "-n", PICTURES),
+    ) + _figure(contact_sheet(real), "Real: held out, never trained on", _command("report", run))
+
+
+def _by_class(run: Run, model: Model, heldout: Split) -> str:
+    """One column a class, where the data has few enough classes and held-out pictures of each; else nothing."""
+    classes = len(model.spec.classes)
+    if heldout.labels is None or not 1 < classes <= COLUMNS:
+        return ""
+    of_class = [np.flatnonzero(heldout.labels == k)[:ROWS] for k in range(classes)]
+    rows = min(len(found) for found in of_class)
+    if rows == 0:
+        return ""
+    real = np.asarray(heldout.x[np.stack([found[:rows] for found in of_class], axis=1).ravel()])
+    generated = model.sample(ROWS * classes, label="each")
+    return _figure(
+        contact_sheet(generated, classes),
+        "Generated, one column a class: the first of seed 0, not chosen",
+        _command("sample", run, "-n", ROWS * classes, "--label", "each"),
+    ) + _figure(contact_sheet(real, classes), "Real: held out, never trained on", _command("report", run))
+
+
+def _figure(picture: Image.Image, caption: str, command: str) -> str:
+    return (
+        f"<figure>{figures.embedded(picture, caption)}<figcaption>{escape(caption)}"
+        f'<code class="command">{escape(command)}</code></figcaption></figure>'
+    )
+
+
 def _losses(run: Run) -> dict[str, figures.Points]:
     records = list(run.records())
-    training = [(r["images"], r["loss"]) for r in records if r.get("loss") and "event" not in r]
+    training: list[tuple[float, float]] = []
+    for r in records:
+        if r.get("event") == "resume":
+            # What was learned after the checkpoint was lost, and is learned again.
+            training = [(x, y) for x, y in training if x <= r["images"]]
+        elif "event" not in r and r["loss"] is not None:
+            training.append((r["images"], r["loss"]))
     heldout = [(r["images"], sum(r["loss"]) / len(r["loss"])) for r in records if r.get("event") == "held-out"]
     return {"training": training, "held out, averaged weights": heldout}
 
@@ -124,6 +152,11 @@ def _facts(model: Model) -> str:
         + "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items())
         + "</table>"
     )
+
+
+def _command(name: str, run: Run, *options: str | int) -> str:
+    """The line to type."""
+    return shlex.join(["unstir", name, str(run.path), *map(str, options)])
 
 
 def _section(title: str, body: str, command: str) -> str:

@@ -7,47 +7,59 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unstir.errors import UserError
 from unstir.networks.blocks import zero
 from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding, class_vectors
 
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """An MLP in plain values.
+    """A residual network in plain values.
 
     Args:
-        in_dims, out_dims: D, and D or 2 D with a learned variance.
-        width: of every hidden layer.
+        in_features, out_features: numbers in a point, and in the answer for it.
+        width: of the hidden vector.
         depth: residual blocks.
+        dropout: probability, inside each block.
         classes: number of labels; 0: none.
     """
 
-    in_dims: int
-    out_dims: int
+    in_features: int
+    out_features: int
     width: int = 128
     depth: int = 4
+    dropout: float = 0.0
     classes: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.in_features, self.out_features, self.depth) < 1 or self.classes < 0:
+            raise UserError("the MLP's features and depth must be at least 1, and its classes at least 0")
+        if self.width < 4 or self.width % 2:
+            raise UserError(f"the MLP's width must be even and at least 4, not {self.width}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"the MLP's dropout must be a probability below 1, not {self.dropout}")
 
 
 class MLP(nn.Module):
-    """x (B, D), time (B,) and a condition to (B, out_dims); exactly 0 before training, as the U-Net is."""
+    """x (B, D), time (B,) and a condition to (B, out_features)."""
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.width
-        self.linear_in = nn.Linear(config.in_dims, width)
-        self.time_embedding = TimeEmbedding(width, width)
-        self.class_embedding = ClassEmbedding(config.classes, width) if config.classes else None
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(config.depth))
-        self.linear_out = nn.Linear(width, config.out_dims)
+        self.time_embedding = TimeEmbedding(config.width, config.width)
+        self.class_embedding = ClassEmbedding(config.classes, config.width) if config.classes else None
+        self.linear_in = nn.Linear(config.in_features, config.width)
+        self.blocks = nn.ModuleList(MLPBlock(config.width, config.dropout) for _ in range(config.depth))
+        self.norm_out = nn.LayerNorm(config.width)
+        self.linear_out = nn.Linear(config.width, config.out_features)
         zero(self.linear_out)
 
     def forward(self, x: Tensor, time: Tensor, condition: Labels | None = None) -> Tensor:
-        """The raw output, (B, out_dims).
+        """The raw output, (B, out_features).
 
         Args:
-            x: (B, in_dims). time: (B,), real.
+            x: (B, in_features).
+            time: (B,), real.
             condition: anything with ``label`` (B,) long or None, and ``null`` (B,) bool or None.
         """
         embedding = self.time_embedding(time)
@@ -56,20 +68,22 @@ class MLP(nn.Module):
         h = self.linear_in(x)
         for block in self.blocks:
             h = block(h, embedding)
-        return self.linear_out(F.silu(h))
+        return self.linear_out(F.silu(self.norm_out(h)))
 
 
-class _Block(nn.Module):
-    """``h + W2 silu(norm(W1 silu(h)) scaled and shifted by the time)``."""
+class MLPBlock(nn.Module):
+    """``h + linear_2(silu(linear_1(norm(h) (1 + a) + b)))`` with a and b linear in the time embedding; starts as the identity."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
-        self.time_proj = nn.Linear(width, 2 * width)
-        self.linear2 = nn.Linear(width, width)
+        self.time_emb_proj = nn.Linear(width, 2 * width)
+        self.linear_1 = nn.Linear(width, 2 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.linear_2 = nn.Linear(2 * width, width)
+        zero(self.linear_2)
 
-    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.time_proj(embedding).chunk(2, 1)
-        inner = self.norm(self.linear1(F.silu(h))) * (1 + scale) + shift
-        return h + self.linear2(F.silu(inner))
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        scale, shift = self.time_emb_proj(time).chunk(2, 1)
+        inner = self.linear_1(self.norm(h) * (1 + scale) + shift)
+        return h + self.linear_2(self.dropout(F.silu(inner)))

@@ -63,4 +63,4 @@ def cifar10(shape: tuple[int, ...], classes: int = 0) -> UNetConfig:
 
 def points(shape: tuple[int, ...], classes: int = 0) -> MLPConfig:
     """For points: four residual blocks of 128, small enough for thousands of updates a minute."""
-    return MLPConfig(in_dims=shape[0], out_dims=shape[0], width=128, depth=4, classes=classes)
+    return MLPConfig(in_features=shape[0], out_features=shape[0], width=128, depth=4, classes=classes)

@@ -1,7 +1,7 @@
 """A run: the folder with everything needed to resume, sample and measure, and the model that lives in it."""
 
-from unstir.runs.files import write
+from unstir.runs.files import check, write
 from unstir.runs.folder import Run
 from unstir.runs.model import Model, heldout, load
 
-__all__ = ["Model", "Run", "heldout", "load", "write"]
+__all__ = ["Model", "Run", "check", "heldout", "load", "write"]

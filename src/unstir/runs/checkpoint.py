@@ -56,7 +56,8 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> Path
         raise UserError(
             f"the checkpoint could not be written to {folder} ({error}); the earlier ones are untouched"
         ) from None
-    for old in _listed(folder)[:-keep]:
+    # With the older ones go the beginnings of others that a kill cut off.
+    for old in [*_listed(folder)[:-keep], *folder.glob(f".{PREFIX}*.writing")]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -91,7 +92,14 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _listed(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir()) if folder.is_dir() else []
+    """The checkpoints by rising step: as numbers, since from 10^8 on the names no longer sort."""
+    found = {_step(path): path for path in folder.glob(f"{PREFIX}*") if path.is_dir()} if folder.is_dir() else {}
+    return [found[step] for step in sorted(found) if step >= 0]
+
+
+def _step(path: Path) -> int:
+    digits = path.name.removeprefix(PREFIX)
+    return int(digits) if digits.isdecimal() else -1
 
 
 def _sha256(path: Path) -> str:

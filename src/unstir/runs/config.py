@@ -136,6 +136,9 @@ def _overlay(base: Any, tree: dict[str, Any], where: str, prefix: str) -> Any:
             continue
         if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name"):
+            # The same kind of part: what is not said stays as it was. Another kind starts afresh.
+            value = old | value
         if type(value) is not type(old):
             raise UserError(f"{where}: {name} must be {_kind(old)}, not {value!r}")
         changes[key] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,30 +13,42 @@ from unstir.data import contact_sheet
 from unstir.errors import UserError
 
 
-def write(data: np.ndarray, target: Path, indices: Sequence[int]) -> Path:
+def check(target: Path) -> None:
+    """Refuses a target that :func:`write` could not write, before the samples are drawn."""
+    suffix = target.suffix.lower()
+    if suffix not in ("", ".png", ".npz", ".npy"):
+        raise UserError(f"samples cannot be written as {suffix}: give x.png, x.npz, x.npy, or a folder")
+    if target.is_dir() if suffix else target.is_file():
+        raise UserError(f"{target} is already there, as a {'folder' if suffix else 'file'}: choose another --out")
+    there = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
+    if there != target and not there.is_dir():
+        raise UserError(f"{target} cannot be made: {there} is not a folder")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{target} cannot be written: {there} does not allow it")
+
+
+def write(data: np.ndarray, target: Path, indices: Sequence[int], *, columns: int | None = None) -> Path:
     """Writes samples in the form that the target's name asks for.
 
     Args:
         data: images uint8 (N, H, W, C), or points (N, D).
         target: ``x.png`` for one grid (images only), ``x.npz`` or ``x.npy`` for arrays, else a folder of PNGs named by index.
         indices: the samples' indices, (N,).
+        columns: of a grid; by default about as many as rows.
 
     Returns:
         What was written; points that were asked for as pictures become an ``.npy``.
     """
-    suffix = target.suffix.lower()
-    images = data.dtype == np.uint8
-    if suffix not in ("", ".png", ".npz", ".npy"):
-        raise UserError(f"samples cannot be written as {suffix}: give x.png, x.npz, x.npy, or a folder")
-    if not images and suffix not in (".npz", ".npy"):
+    check(target)
+    if data.dtype != np.uint8 and target.suffix.lower() not in (".npz", ".npy"):
         target = target.with_suffix(".npy")
-    (target if not target.suffix else target.parent).mkdir(parents=True, exist_ok=True)
-    if target.suffix == ".png":
-        contact_sheet(data).save(target)
-    elif target.suffix == ".npz":
-        np.savez_compressed(target, data)
-    elif target.suffix == ".npy":
-        np.save(target, data)
+    suffix = target.suffix.lower()
+    (target.parent if suffix else target).mkdir(parents=True, exist_ok=True)
+    if suffix == ".png":
+        contact_sheet(data, columns).save(target)
+    elif suffix:
+        with target.open("wb") as file:
+            np.savez_compressed(file, data) if suffix == ".npz" else np.save(file, data)
     else:
         for index, image in zip(indices, data, strict=True):
             Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(target / f"{index:06d}.png")

@@ -12,6 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# What opening a run writes before its config.toml, which comes last.
+_BEFORE_CONFIG = {"samples", "env.json", "data.json", "log.txt", ".config.toml.writing"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,6 +45,13 @@ class Run:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def begins(self) -> bool:
+        """Whether a run may begin here: nothing is there, or an empty folder, or a run whose opening was cut off."""
+        if not self.path.exists():
+            return True
+        return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= _BEFORE_CONFIG
 
     def write_environment(self) -> None:
         """``env.json``: what the run was made with."""

@@ -26,6 +26,7 @@ from unstir.runs.folder import Run
 from unstir.samplers import Grid
 
 FORMAT = 1
+EACH = "each"  # the label that stands for every class in turn
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,14 @@ class Model:
             sampler: ancestral, ddim or heun (two network calls a step).
             spacing: of the times: uniform, leading, trailing or log-snr.
             indices: which samples of the seed, instead of 0 … n-1.
-            label: a class, by name or number; None asks for no class.
+            label: a class, by name or number; ``each`` gives sample i class i mod K; None asks for no class.
             guidance: w of ``uncond + w (cond - uncond)``.
             progress: called with (samples done, all).
         """
-        chosen = list(range(n)) if indices is None else list(indices)
+        chosen = list(range(n)) if indices is None else [int(i) for i in indices]
+        if not chosen or batch < 1:
+            raise UserError("there must be at least one sample to draw, and at least one at a time")
+        _check_keys(seed, chosen)
         grid, solver, denoiser = self._walk(sampler, steps, spacing, guidance)
         parts = []
         self.denoiser.eval()
@@ -77,7 +81,7 @@ class Model:
             part = chosen[first : first + batch]
             x = samplers.sample(
                 denoiser, solver, grid, (len(part), *self.spec.shape),
-                seed=seed, indices=part, condition=self._condition(label, len(part)),
+                seed=seed, indices=part, condition=self._condition(label, part),
             )  # fmt: skip
             parts.append(self.outside(x))
             if progress:
@@ -88,9 +92,10 @@ class Model:
         self, n: int, *, steps: int = 20, seed: int = 0, sampler: str = "ddim", label: int | str | None = None
     ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
         """The reverse process as it goes: (time reached, x there, x0 predicted on the way), data outside as in :meth:`sample`."""
+        _check_keys(seed, range(n))
         grid, solver, denoiser = self._walk(sampler, steps, "uniform", 1.0)
         self.denoiser.eval()
-        condition = self._condition(label, n)
+        condition = self._condition(label, range(n))
         for state, prediction in samplers.walk(
             denoiser, solver, grid, (n, *self.spec.shape), seed=seed, condition=condition
         ):
@@ -114,6 +119,7 @@ class Model:
             terms: all T of them, or an unbiased estimate from so many.
             seed, first: the noise is that of samples ``first … first + N - 1`` of the seed.
         """
+        _check_keys(seed, (first,))
         self.denoiser.eval()
         x0 = self.inside(data)
         condition = None if labels is None else Condition(torch.as_tensor(labels, device=x0.device))
@@ -155,18 +161,28 @@ class Model:
         # 8-bit data is bounded, so a prediction outside its range is surely wrong; other data has no known range.
         return Clipped(self.denoiser) if self.spec.eight_bit else self.denoiser
 
-    def _condition(self, label: int | str | None, n: int) -> Condition | None:
+    def _condition(self, label: int | str | None, indices: Sequence[int]) -> Condition | None:
         if label is None:
             return None
         classes = self.spec.classes
         if not classes:
             raise UserError("this model was trained without classes, so it takes no label")
-        number = classes.index(str(label)) if str(label) in classes else _number(label)
+        if label == EACH and EACH not in classes:
+            numbers = [i % len(classes) for i in indices]
+        else:
+            numbers = [self._class(label)] * len(indices)
+        return Condition(torch.tensor(numbers, device=next(self.denoiser.parameters()).device))
+
+    def _class(self, label: int | str) -> int:
+        classes = self.spec.classes
+        if str(label) in classes:
+            return classes.index(str(label))
+        number = _number(label)
         if number is None or not 0 <= number < len(classes):
             raise UserError(
                 f"there is no class {label!r}; there are {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}"
             )
-        return Condition(torch.full((n,), number, device=next(self.denoiser.parameters()).device))
+        return number
 
 
 def metadata(config: Config, spec: DataSpec, images: int, weights: str) -> dict[str, str]:
@@ -185,6 +201,8 @@ def load(path: str | Path, *, weights: str = "ema") -> Model:
         UserError: when there is no model, or the file is not one of ours.
     """
     path = Path(path)
+    if weights not in ("ema", "raw"):
+        raise UserError(f"weights are ema or raw, not {weights!r}")
     if path.is_dir():
         return _from_run(Run(path), weights)
     if not path.is_file():
@@ -199,6 +217,8 @@ def load(path: str | Path, *, weights: str = "ema") -> Model:
         ) from None
     if facts["format"] > FORMAT:
         raise UserError(f"{path} was written by a newer unstir; upgrade to read it")
+    if weights != facts["weights"]:
+        raise UserError(f"{path} holds the {facts['weights']} weights alone, not {weights}: name the run's folder")
     config = configs.from_dict(facts["config"], where=str(path))
     return _assembled(config, DataSpec.from_json(facts["data"]), tensors, facts["images"], facts["weights"])
 
@@ -218,12 +238,13 @@ def heldout(model: Model, source: str | None = None) -> Split:
         raise UserError(
             f"{model.config.data.source} is not what this model was trained with: name other data with --data"
         )
+    if dataset.spec.classes != model.spec.classes:
+        # Their numbers mean other things here: the unconditional model is measured.
+        return replace(dataset.heldout, labels=None)
     return dataset.heldout
 
 
 def _from_run(run: Run, weights: str) -> Model:
-    if weights not in ("ema", "raw"):
-        raise UserError(f"weights are ema or raw, not {weights!r}")
     if not run.config.exists():
         raise UserError(f"{run.path} is not a run: it has no config.toml")
     checkpoint, _ = checkpoints.newest(run.checkpoints)
@@ -239,8 +260,18 @@ def _from_run(run: Run, weights: str) -> Model:
 
 def _assembled(config: Config, spec: DataSpec, tensors: dict[str, Tensor], images: int, weights: str) -> Model:
     denoiser = denoiser_of(config)
-    denoiser.network.load_state_dict(tensors)
+    try:
+        denoiser.network.load_state_dict(tensors)
+    except RuntimeError:
+        raise UserError("the weights do not fit the configuration beside them: was it changed by hand?") from None
     return Model(denoiser.eval(), spec, config, images, weights)
+
+
+def _check_keys(seed: int, indices: Sequence[int]) -> None:
+    if not 0 <= seed < 1 << 64:
+        raise UserError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
+    if any(not 0 <= i < 1 << 47 for i in indices):
+        raise UserError("indices of samples are whole numbers from 0 to 2^47 - 1")
 
 
 def _number(label: int | str) -> int | None:

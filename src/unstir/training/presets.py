@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from unstir.data import DataSpec
 from unstir.errors import UserError
-from unstir.networks import describe
 from unstir.networks import presets as networks
 from unstir.runs.config import Config, OptimiserConfig, TimesConfig
 
@@ -81,4 +80,9 @@ def _cifar10(spec: DataSpec) -> Config:
 
 
 def _network(name: str, spec: DataSpec) -> dict[str, Any]:
-    return describe(networks.get(name, spec.shape, len(spec.classes)))
+    settings = asdict(networks.get(name, spec.shape, len(spec.classes)))
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+    # TOML has no null: what is None is left out, and the network's own default is the same.
+    return {"name": "mlp" if name == "points" else "unet"} | {
+        key: value for key, value in plain.items() if value is not None
+    }

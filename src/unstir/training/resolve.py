@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from unstir.runs.build import dataset_of, rms
 from unstir.runs.config import Config
 from unstir.runs.folder import Run
 from unstir.training import presets
+from unstir.training.engine import LAYOUTS, PRECISIONS
 
 DEFAULT_MINUTES = 10.0
 
@@ -28,18 +30,24 @@ def resolve(
     said = _without_none(flags)
     tree = configs.tree_of(file) if file else {}
     early = configs.from_dict(said, configs.from_dict(tree, where=str(file)), where="the command line")
+    budget = said.get("budget", {})
+    if 0 in budget.values():
+        raise UserError("a budget must be more than 0")
+    if len(budget) == 2:
+        raise UserError("a budget is minutes or images, not both")
     _check(early, run)
     dataset = dataset_of(early.data, progress)
     name = early.preset or presets.choose(dataset.spec)
     base = presets.get(name, dataset.spec, rms(dataset.train))
     config = configs.from_dict(said, configs.from_dict(tree, base, where=str(file)), where="the command line")
-    budget = said.get("budget", {})
-    if "images" in budget and "minutes" in budget:
-        raise UserError("a budget is minutes or images, not both")
+    if config.data.flip and dataset.spec.kind != "image":
+        raise UserError("--flip mirrors pictures, and this data is points: leave it out")
     if "images" in budget:
         config = configs.from_dict({"budget": {"minutes": 0.0}}, config)
     elif "minutes" in budget:
         config = configs.from_dict({"budget": {"images": 0}}, config)
+    elif config.budget.images and config.budget.minutes:
+        raise UserError(f"{file}: a budget is minutes or images, not both")
     elif not config.budget.images and not config.budget.minutes:
         config = configs.from_dict({"budget": {"minutes": DEFAULT_MINUTES}}, config)
     return configs.from_dict({"preset": name}, config), dataset
@@ -47,13 +55,29 @@ def resolve(
 
 def _check(config: Config, run: Run) -> None:
     """What can be refused before the data is read."""
-    if config.budget.minutes < 0 or config.budget.images < 0:
-        raise UserError("a budget must be positive")
-    if config.data.size < 0:
-        raise UserError(f"--size must be positive, not {config.data.size}")
-    if not 0 <= config.seed < 1 << 63:
-        raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, not {config.seed}")
-    if run.path.exists() and not run.config.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+    opt, hardware = config.optimiser, config.hardware
+    rules = (
+        ("--minutes", config.budget.minutes, 0 <= config.budget.minutes < math.inf, "positive"),
+        ("--images", config.budget.images, config.budget.images >= 0, "positive"),
+        ("--size", config.data.size, config.data.size >= 0, "positive"),
+        ("--seed", config.seed, 0 <= config.seed < 1 << 63, "a whole number from 0 to 2^63 - 1"),
+        ("--precision", hardware.precision, hardware.precision in ("auto", *PRECISIONS), "auto, fp32 or bf16"),
+        ("--layout", hardware.layout, hardware.layout in ("auto", *LAYOUTS), "auto, contiguous or channels-last"),
+        ("--compile", hardware.compile, hardware.compile in ("auto", "on", "off"), "auto, on or off"),
+        ("optimiser.learning_rate", opt.learning_rate, 0 < opt.learning_rate < math.inf, "positive"),
+        ("optimiser.batch", opt.batch, opt.batch >= 1, "at least 1"),
+        ("optimiser.warmup_images", opt.warmup_images, opt.warmup_images >= 0, "0 or more"),
+        ("optimiser.weight_decay", opt.weight_decay, 0 <= opt.weight_decay < math.inf, "0 or more"),
+        ("optimiser.beta2", opt.beta2, 0 <= opt.beta2 < 1, "at least 0 and below 1"),
+        ("optimiser.clip", opt.clip, opt.clip > 0, "positive"),
+        ("times.std", config.times.std, 0 < config.times.std < math.inf, "positive"),
+        ("ema_width", config.ema_width, 0 < config.ema_width <= 0.28, "a share above 0, at most 0.28"),
+        ("label_dropout", config.label_dropout, 0 <= config.label_dropout <= 1, "a share from 0 to 1"),
+    )
+    for name, value, holds, wanted in rules:
+        if not holds:
+            raise UserError(f"{name} must be {wanted}, not {value}")
+    if not run.config.exists() and not run.begins:
         raise UserError(f"{run.path} is already there and is not a run: choose another --out")
 
 

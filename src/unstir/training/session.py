@@ -63,10 +63,12 @@ class Session:
     def __init__(self, run: Run, config: Config, dataset: Dataset, *, checkpoint_seconds: float = 60.0) -> None:
         self.run, self.config, self.dataset = run, config, dataset
         self.checkpoint_seconds = checkpoint_seconds
+        self.denoiser = _initialised(config)
+        if not run.config.exists():
+            self._rehearse()
         self._open()
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
-        self.denoiser = _initialised(config)
         engine = self._engine()
         engine.place(self.denoiser)
         self.trainer = Trainer(config, self.denoiser, dataset, engine)
@@ -134,6 +136,15 @@ class Session:
         if recent:
             self._record(recent, progress.images / max(progress.seconds, 1e-9))
 
+    @torch.no_grad()
+    def _rehearse(self) -> None:
+        """One loss, so that a configuration that does not fit itself or the data is refused before a folder is made."""
+        try:
+            Trainer(self.config, self.denoiser, self.dataset, Engine(torch.device("cpu"))).loss(0, 2)
+        except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"this configuration cannot learn from this data: {reason}") from error
+
     def _open(self) -> None:
         """Makes the run, or checks that the one that is there was asked for the same."""
         record = self.run.path / "data.json"
@@ -149,11 +160,12 @@ class Session:
                 if json.loads(record.read_text(encoding="utf-8"))["hash"] != self.dataset.spec.hash:
                     raise UserError(f"the data is not what {self.run.path} was started with: choose another --out")
                 return
-            if self.run.path.exists() and (not self.run.path.is_dir() or any(self.run.path.iterdir())):
+            if not self.run.begins:
                 raise UserError(f"{self.run.path} is already there and is not a run: choose another --out")
-            self.run.samples.mkdir(parents=True)
+            self.run.samples.mkdir(parents=True, exist_ok=True)
             self.run.write_environment()
             record.write_text(json.dumps(self.dataset.spec.to_json(), indent=1), encoding="utf-8")
+            (self.run.path / "log.txt").unlink(missing_ok=True)
             for sentence in self.dataset.log:
                 self.run.log(sentence)
             # Last, since its presence says that the run has been opened.
@@ -224,12 +236,13 @@ class Session:
         write(drawn, self.run.samples / f"{self.trainer.progress.images:010d}-{weights}.png", range(n))
 
     def _record(self, recent: list[Step], rate: float) -> None:
-        good = [step.loss for step in recent if not step.skipped]
+        # Skipped updates have no number that JSON could hold.
+        good = [step for step in recent if not step.skipped]
         self.run.record(
             images=recent[-1].images,
-            loss=sum(good) / len(good) if good else None,
+            loss=sum(step.loss for step in good) / len(good) if good else None,
             learning_rate=recent[-1].learning_rate,
-            gradient_norm=recent[-1].gradient_norm if good else None,
+            gradient_norm=good[-1].gradient_norm if good else None,
             images_per_second=round(rate, 1),
             skipped=self.trainer.progress.skipped,
         )
