@@ -491,3 +491,11 @@ def test_some_terms_take_that_many_calls_and_a_samples_choice_is_its_own() -> No
     alone = variational_bound(denoiser, x0[3:4], terms=4, draws=2, noise=NoiseSource(2, [8]))
     torch.testing.assert_close(alone.total[0], whole.total[3], rtol=1e-6, atol=1e-6)
     assert all(len(times.unique()) > 1 for times in counting.times[-2:])
+
+
+def test_strata_and_draws_choose_independently() -> None:
+    """Else their errors would add up instead of averaging out."""
+    counting = Counting(gaussian_denoiser(Gaussian(LinearBeta()), M, V))
+    variational_bound(counting, torch.full((4000, 1), M, dtype=F64), terms=3, draws=2, decoder="normal")
+    places = np.corrcoef(torch.stack(counting.times[4:]).numpy())  # two strata of many places, two draws each
+    assert np.abs(places - np.eye(4)).max() < 5 / math.sqrt(4000)

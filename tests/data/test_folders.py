@@ -245,3 +245,11 @@ def test_progress_counts_every_file(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     load(tmp_path, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(i, 5) for i in range(1, 6)]
+
+
+def test_large_pictures_of_one_size_are_learned_small_unless_asked(tmp_path: Path) -> None:
+    for i in range(4):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (160, 200, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    assert load(tmp_path).spec.shape == (3, 64, 64)
+    assert "resized to 64×64" in load(tmp_path).spec.rules
+    assert load(tmp_path, size=160).spec.shape == (3, 160, 160)

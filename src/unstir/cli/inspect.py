@@ -31,7 +31,7 @@ def inspect_(
     data: str
         digits, a folder of images, a .zip of images, .npz, .npy, or an idx .gz.
     size: int
-        Side of the pictures in pixels, 0 for the data's own.
+        Side of the pictures in pixels; 0: their own when all are equal and at most 128, else at most 64.
     mode: str
         L (grey) or RGB; by default whichever the pictures need.
     background: str

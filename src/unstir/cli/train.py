@@ -48,7 +48,7 @@ def train_(
     preset: str
         tiny, small, cifar10 or points; by default chosen by the data.
     size: int
-        Side of the pictures in pixels; by default their own when all are equal.
+        Side of the pictures in pixels; by default their own when all are equal and at most 128, else at most 64.
     mode: str
         L (grey) or RGB; by default whichever the pictures need.
     background: str
@@ -106,6 +106,7 @@ def train_(
         + (f", {len(spec.classes)} classes" if spec.classes else "")
         + f"; preset {settings.preset}"
     )
+    console.say(spec.rules)
     session = Session(run, settings, dataset, checkpoint_seconds=checkpoint_seconds)
     for note in session.notes:
         console.say(note)

@@ -38,8 +38,8 @@ def load(
 
     Args:
         source: ``"digits"``, or a path.
-        size: the side in pixels of square pictures. None keeps the native size when all are equal; pictures of mixed
-            sizes go to the median shorter side, rounded down to a power of two, within 8…64.
+        size: the side in pixels of square pictures. None keeps the native size when all are equal and at most 128;
+            pictures of mixed or larger sizes go to the median shorter side, rounded down to a power of two, within 8…64.
         mode: ``"L"`` or ``"RGB"``; None: L when every picture is grey (R = G = B in every pixel), else RGB.
         background: levels (red, green, blue) behind transparent pixels.
         strict: a file that cannot be used is an error instead of being skipped.

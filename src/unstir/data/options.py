@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unstir.errors import UserError
 
 _LARGEST = 4096
+_NATIVE = 128  # pixels: larger pictures are only learned at their own size when that is asked for
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Options:
     """How pictures become arrays.
 
     Args:
-        size: the side in pixels of square output; None: the native size when all are equal, else ``mixed_size``.
+        size: the side in pixels of square output; None: the native size when all are equal and at most 128, else
+            ``mixed_size``.
         mode: ``"L"``, ``"RGB"``, or None: L when every picture is grey (R = G = B in every pixel), else RGB.
         background: levels of red, green and blue behind transparent pixels.
     """
@@ -37,7 +39,7 @@ class Options:
         sizes = list(sizes)
         if self.size is not None:
             return self.size, self.size
-        if len(set(sizes)) == 1:
+        if len(set(sizes)) == 1 and max(sizes[0]) <= _NATIVE:
             return sizes[0]
         side = mixed_size(sizes)
         return side, side
@@ -61,7 +63,7 @@ class Options:
 
 
 def mixed_size(sizes: Iterable[tuple[int, int]]) -> int:
-    """The side for pictures of mixed sizes: the median shorter side, rounded down to a power of two, within 8…64."""
+    """The side for pictures of mixed or large sizes: the median shorter side, rounded down to a power of two, within 8…64."""
     shorter = sorted(min(size) for size in sizes)
     median = shorter[len(shorter) // 2]
     return max(8, min(64, 1 << (median.bit_length() - 1)))
