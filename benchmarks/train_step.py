@@ -25,6 +25,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -32,27 +33,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from unstir.errors import UserError
 from unstir.networks import UNet, UNetConfig
+from unstir.networks.presets import preset
 from unstir.networks.unet2d import to_unet2d
 
 Step = Callable[[], Tensor]
 
-# Networks that every peer can be given: no patch. The first two have the papers' 32 groups, the third wider ones.
-ARCHITECTURES = {
-    "small": (UNetConfig(3, 3, 64, (1, 2, 2), 2, (), middle_attention=False), 32),
-    "small-wide-groups": (UNetConfig(3, 3, 64, (1, 2, 2), 2, (), middle_attention=False, groups=4), 32),
-    "cifar10": (UNetConfig(3, 3, 128, (1, 2, 2, 2), 2, (1,), dropout=0.1), 32),
-    "adm": (
-        UNetConfig(
-            *(3, 3, 64, (1, 2, 3), 2, (1, 2)),
-            head_channels=32,
-            time_embedding="scale_shift",
-            resample="block",
-            cosine_first=True,
-            frequency_shift=0,
-        ),
-        32,
-    ),
+_SMALL = UNetConfig(3, 3, channels=64, multipliers=(1, 2, 2), blocks=2, middle_attention=False)
+_ADM = {"time_embedding": "scale_shift", "resample": "block", "cosine_first": True, "frequency_shift": 0}
+
+ARCHITECTURES: dict[str, tuple[UNetConfig, int]] = {
+    # Networks that every peer can be given.
+    "plain": (_SMALL, 32),
+    "plain-4-groups": (replace(_SMALL, groups=4), 32),  # 16 channels in a group, where channels-last is fast
+    "adm": (replace(_SMALL, attention=(1, 2), middle_attention=True, head_channels=32, **_ADM), 32),
+    "cifar10": (preset("cifar10", (3, 32, 32)), 32),
+    # The presets as they ship: with a patch there is no peer of the same architecture.
+    "tiny-8": (preset("tiny", (1, 8, 8)), 8),
+    "small-28": (preset("small", (1, 28, 28)), 28),
+    "small-32": (preset("small", (3, 32, 32)), 32),
+    "small-64": (preset("small", (3, 64, 64)), 64),
 }
 
 
@@ -187,7 +188,7 @@ def work(name: str, arguments: argparse.Namespace) -> None:
     config, size = ARCHITECTURES[arguments.preset]
     try:
         step, model = ROWS[name](config, Batch(config, arguments.batch, arguments.size or size))
-    except ImportError as error:
+    except (ImportError, UserError) as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         return
     with FlopCounterMode(display=False) as flops:
@@ -195,15 +196,16 @@ def work(name: str, arguments: argparse.Namespace) -> None:
     step()
     parameters = sum(p.numel() for p in model.parameters())
     print(json.dumps({"parameters": parameters, "gflop": flops.get_total_flops() / 1e9}), flush=True)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start = clock()
         step()
-        print(time.perf_counter() - start, flush=True)
+        print(clock() - start, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=ARCHITECTURES, default="small")
+    parser.add_argument("--preset", choices=ARCHITECTURES, default="plain")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, help="height and width; default: the preset's")
     parser.add_argument("--rounds", type=int, default=10)
@@ -211,6 +213,9 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument(
         "--keep-memory", action=argparse.BooleanOptionalAction, default=True, help="glibc's setting in our row"
+    )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count processor time: with --threads 1, for a machine that is busy"
     )
     parser.add_argument("--worker", choices=ROWS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -239,7 +244,7 @@ def main() -> None:
     size = arguments.size or ARCHITECTURES[arguments.preset][1]
     print(
         f"{arguments.preset}, batch {arguments.batch} of {size}×{size}, {arguments.rounds} rounds, "
-        f"{arguments.threads} threads, torch {torch.__version__}"
+        f"{arguments.threads} threads, {'processor' if arguments.cpu_time else 'wall'} time, torch {torch.__version__}"
     )
     print(f"{'':16} {'parameters':>11} {'ms/step':>9} {'images/s':>9} {'GFLOP/s':>8} {'ours is':>9}")
     for name, times in seconds.items():

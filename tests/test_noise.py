@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from unstir.noise import NoiseSource, WrappedGenerator, philox4x32
+from unstir.noise import NoiseSource, philox4x32
 
 LAW = settings(deadline=None, derandomize=True, max_examples=40)
 ONES = 0xFFFFFFFF
@@ -212,7 +212,7 @@ def test_no_call_edits_its_inputs() -> None:
 
 def test_a_wrapped_generator_gives_its_own_stream() -> None:
     def draw() -> torch.Tensor:
-        source = WrappedGenerator(torch.Generator().manual_seed(3), 40)
+        source = NoiseSource.wrap(torch.Generator().manual_seed(3), 40)
         return torch.cat([source.normal((1000,), "a", dtype=torch.float64) for _ in range(2)])
 
     z = draw()

@@ -68,6 +68,11 @@ class NoiseSource:
             raise ValueError("sample indices are whole numbers from 0 to 2^47 - 1")
         self.indices = indices.to(device)
 
+    @staticmethod
+    def wrap(generator: torch.Generator, batch: int) -> NoiseSource:
+        """A :class:`torch.Generator` as a source for a batch, for code that brings its own: a stream, so not keyed."""
+        return _Wrapped(generator, batch)
+
     def integers(self, shape: Sequence[int], purpose: str, step: int | Tensor = 0) -> Tensor:
         """Uniform 32-bit words, int64 of shape (B, *shape), bitwise the same on every device."""
         return self._words(math.prod(shape), purpose, step).reshape(len(self.indices), *shape)
@@ -111,8 +116,8 @@ class NoiseSource:
         return torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(1)[:, :size]
 
 
-class WrappedGenerator(NoiseSource):
-    """Draws from a :class:`torch.Generator`, for code that brings its own: a stream, so not keyed."""
+class _Wrapped(NoiseSource):
+    """See :meth:`NoiseSource.wrap`."""
 
     def __init__(self, generator: torch.Generator, batch: int) -> None:
         super().__init__(0, range(batch), generator.device)

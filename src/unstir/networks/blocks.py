@@ -42,7 +42,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.resize = resize
+        self.resize: Resize = resize
         self.norm1 = nn.GroupNorm(groups, in_channels, eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_width, out_channels * (2 if scale_shift else 1))

@@ -31,14 +31,15 @@ class Checkpoint:
 def save(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> Path:
     """Writes ``folder/step-…`` aside, waits for the disk, renames it, and drops all but the newest ``keep``.
 
-    A reader therefore sees a whole checkpoint or none. ``state.json`` holds the SHA-256 of every tensor file.
+    A reader therefore sees a whole checkpoint or none. ``state.json`` holds the SHA-256 of every tensor file and of the rest
+    of itself.
     """
     target = folder / f"{PREFIX}{step:08d}"
     aside = folder / f".{target.name}.writing"
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        hashes = {}
+        hashes = {"state.json": _sha256_of(checkpoint.state)}
         for name, tensors in checkpoint.parts.items():
             path = aside / f"{name}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
@@ -83,8 +84,11 @@ def write_aside(path: Path, content: bytes) -> None:
 
 def _read(path: Path) -> Checkpoint:
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    hashes = state.pop("sha256")
+    if hashes.pop("state.json") != _sha256_of(state):
+        raise ValueError("state.json does not match its checksum")
     parts = {}
-    for name, expected in state.pop("sha256").items():
+    for name, expected in hashes.items():
         if _sha256(path / name) != expected:
             raise ValueError(f"{name} does not match its checksum")
         parts[name.removesuffix(".safetensors")] = load_file(path / name)
@@ -105,6 +109,10 @@ def _step(path: Path) -> int:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _flush(path: Path) -> None:

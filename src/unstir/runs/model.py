@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -74,6 +75,8 @@ class Model:
         if not chosen or batch < 1:
             raise UserError("there must be at least one sample to draw, and at least one at a time")
         _check_keys(seed, chosen)
+        if guidance != 1 and self.spec.classes and label is None:
+            raise UserError("guidance needs a label to be guided to")
         grid, solver, denoiser = self._walk(sampler, steps, spacing, guidance)
         parts = []
         self.denoiser.eval()
@@ -152,6 +155,8 @@ class Model:
             solver = samplers.get(sampler)
         except ValueError as error:
             raise UserError(str(error)) from None
+        if not math.isfinite(guidance):
+            raise UserError(f"guidance is a number, not {guidance}")
         if guidance != 1 and not self.spec.classes:
             raise UserError("guidance needs classes, and this model was trained without any")
         denoiser = self._clipped()

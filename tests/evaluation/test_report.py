@@ -1,0 +1,189 @@
+"""The report is one file that needs nothing else, and its commands are real."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.cli import app
+from unstir.evaluation import figures, report
+from unstir.runs import Run, heldout, load
+
+VOID = {"meta", "img", "br", "line", "polyline"}
+
+
+class Page(HTMLParser):
+    """Collects tags, checks that they nest, and keeps text by the class of its element."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.commands: list[str] = []
+        self.headings: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.stack, f"left open: {self.stack}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+        if ("class", "command") in attrs:
+            self.commands.append("")
+        if tag == "h2":
+            self.headings.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack, f"</{tag}> closes nothing"
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self.stack and self.stack[-1] == "code":
+            self.commands[-1] += data
+        if self.stack and self.stack[-1] == "h2":
+            self.headings[-1] += data
+
+
+def written(run: Path, images: int = 4) -> tuple[str, Page]:
+    model = load(run)
+    report.write(Run(run), model, heldout(model), images=images)
+    text = (run / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Callable[[Path, str], Path]:
+    def make(run: Path, name: str) -> Path:
+        return Path(shutil.copytree(run, tmp_path / name))
+
+    return make
+
+
+def pictures_of(page: Page) -> list[Image.Image]:
+    pictures = []
+    for tag, attributes in page.tags:
+        if tag == "img":
+            kind, _, data = str(attributes["src"]).partition(",")
+            assert kind == "data:image/png;base64"
+            picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+            picture.load()
+            pictures.append(picture)
+            assert attributes["alt"]
+    return pictures
+
+
+@pytest.mark.parametrize("kind", ["digits", "points"])
+def test_it_needs_nothing_outside_itself(
+    kind: str, digits_run: Path, points_run: Path, copy: Callable[[Path, str], Path]
+) -> None:
+    text, page = written(copy(digits_run if kind == "digits" else points_run, kind))
+    assert text.startswith("<!doctype html>")
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "url(" not in text
+    assert "@import" not in text
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        for name in ("src", "href", "srcset", "data", "xlink:href"):
+            assert str(attributes.get(name, "data:")).startswith("data:")
+    assert len(pictures_of(page)) == (5 if kind == "digits" else 0)
+    assert "nan" not in " ".join(page.text).lower().split()
+    assert {"Loss", "Likelihood", "What this is"} <= set(page.headings)
+    assert ("bits/dim" if kind == "digits" else "bits/item") in text
+    assert "$" not in " ".join(page.text)
+
+
+def test_its_pictures_are_what_they_say(digits_run: Path, copy: Callable[[Path, str], Path]) -> None:
+    run = copy(digits_run, "digits")
+    _, page = written(run)
+    generated, real = (np.asarray(p) for p in pictures_of(page)[:2])
+    from unstir.data import contact_sheet
+
+    model = load(run)
+    assert np.array_equal(generated, np.asarray(contact_sheet(model.sample(64))))
+    assert np.array_equal(real, np.asarray(contact_sheet(np.asarray(heldout(model).x[:64]))))
+
+
+@pytest.mark.parametrize("name", ["run", "my run; & <its> $HOME 'folder'"])
+def test_its_commands_are_real(name: str, digits_run: Path, copy: Callable[[Path, str], Path]) -> None:
+    run = copy(digits_run, name)
+    _, page = written(run)
+    assert len(page.commands) >= 5
+    for command in page.commands:
+        words = shlex.split(command)
+        assert words[0] == "unstir"
+        _, bound, _ = app.parse_args(words[1:], exit_on_error=False, print_error=False)
+        assert bound.arguments["run"] == run
+    assert any(command.startswith("unstir evaluate") and "--images 4" in command for command in page.commands)
+
+
+def test_the_stated_command_gives_the_stated_number(
+    digits_run: Path, copy: Callable[[Path, str], Path], unstir: Callable[..., Any]
+) -> None:
+    text, page = written(copy(digits_run, "digits"))
+    (command,) = (c for c in page.commands if c.startswith("unstir evaluate"))
+    ended = unstir(*shlex.split(command)[1:], "--json")
+    assert ended.code == 0
+    assert f"{json.loads(ended.out)['total']:.4f}" in text
+
+
+def test_what_a_kill_lost_is_not_drawn_twice(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for images, loss in ((10, 3.0), (20, 2.0), (30, 1.5)):
+        run.record(images=images, loss=loss)
+    run.record(event="resume", images=15)
+    run.record(images=25, loss=1.8)
+    run.record(images=35, loss=None)
+    run.record(event="held-out", images=35, times=[1.0, 2.0], loss=[1.0, 2.0])
+    with run.metrics.open("a") as file:
+        file.write('{"images": 40, "lo')
+    losses = report._losses(run)
+    assert losses["training"] == [(10, 3.0), (25, 1.8)]
+    assert losses["held out, averaged weights"] == [(35, 1.5)]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        [(1.0, 1.0)],
+        [(1.0, 2.0), (2.0, 2.0)],
+        [(1.0, -1.0), (2.0, 3.0)],
+        [(1.0, 0.0), (2.0, 3.0)],
+        [(1.0, float("nan")), (2.0, 3.0)],
+        [(1.0, float("inf"))],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("log_y", [False, True])
+def test_any_curve_can_be_drawn(points: list[tuple[float, float]], log_y: bool) -> None:
+    page = figures.curves({"a <b>": points, "none": []}, "x & y", "loss", log_y=log_y)
+    assert "nan" not in page
+    assert "inf" not in page
+    assert page.startswith("<svg") == any(np.isfinite(y) for _, y in points)
+    Page(page)
+
+
+def test_a_forward_film_goes_from_picture_to_noise(digits_run: Path) -> None:
+    model = load(digits_run)
+    split = heldout(model)
+    film = np.asarray(figures.forward_film(model, split, rows=2, frames=5))
+    first = film[2 : 2 + 64, 2 : 2 + 64][::8, ::8]
+    assert np.array_equal(first, split.x[0][..., 0])
