@@ -252,10 +252,12 @@ def heldout(model: Model, source: str | None = None) -> Split:
 def _from_run(run: Run, weights: str) -> Model:
     if not run.config.exists():
         raise UserError(f"{run.path} is not a run: it has no config.toml")
-    checkpoint, _ = checkpoints.newest(run.checkpoints)
+    checkpoint, passed = checkpoints.newest(run.checkpoints)
     if checkpoint is None:
         if run.model.exists():
-            return load(run.model)
+            return load(run.model, weights=weights)
+        if passed:
+            raise UserError(f"{run.path} has no whole checkpoint: {'; '.join(passed)}")
         raise UserError(f"{run.path} has no checkpoint yet: train a little longer")
     spec = DataSpec.from_json(json.loads((run.path / "data.json").read_text(encoding="utf-8")))
     part = "ema" if weights == "ema" else "model"
