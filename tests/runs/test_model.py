@@ -293,7 +293,9 @@ def test_pictures_are_clipped(model: Model) -> None:
     assert isinstance(model._clipped(), Clipped)
 
 
-def test_heldout_is_that_of_the_training_data(model: Model, points_run: Path, points_file: Path, tmp_path: Path) -> None:
+def test_heldout_is_that_of_the_training_data(
+    model: Model, points_run: Path, points_file: Path, tmp_path: Path
+) -> None:
     assert len(heldout(model)) == 180
     with pytest.raises(UserError, match="has shape"):
         heldout(model, str(points_file))

@@ -31,7 +31,9 @@ def test_preset_then_file_then_flags(tmp_path: Path) -> None:
     toml = "seed = 5\nlabel_dropout = 0.25\n[optimiser]\nbatch = 7\n[hardware]\nprecision = 'fp32'"
     filed, _ = settle(tmp_path, toml)
     assert (filed.seed, filed.label_dropout, filed.optimiser.batch, filed.hardware.precision) == (5, 0.25, 7, "fp32")
-    assert filed.optimiser.learning_rate == preset.optimiser.learning_rate, "what a file does not say stays the preset's"
+    assert filed.optimiser.learning_rate == preset.optimiser.learning_rate, (
+        "what a file does not say stays the preset's"
+    )
     flagged, _ = settle(tmp_path, toml, seed=6, hardware={"precision": "bf16"})
     assert (flagged.seed, flagged.label_dropout, flagged.hardware.precision) == (6, 0.25, "bf16")
 

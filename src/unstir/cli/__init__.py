@@ -29,7 +29,7 @@ for _name, _help in (
 def main() -> None:
     """Runs a command: exit code 0 when it worked, 2 with one line on stderr for bad input, 130 when interrupted."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except UserError as error:
         _fail(str(error))
     except CycloptsError as error:

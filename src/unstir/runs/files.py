@@ -20,7 +20,12 @@ def check(target: Path) -> None:
         raise UserError(f"samples cannot be written as {suffix}: give x.png, x.npz, x.npy, or a folder")
     if target.is_dir() if suffix else target.is_file():
         raise UserError(f"{target} is already there, as a {'folder' if suffix else 'file'}: choose another --out")
-    there = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
+    check_place(target)
+
+
+def check_place(target: Path) -> None:
+    """Refuses a file or folder that is not there and cannot be made."""
+    there = next(path for path in (target, *target.absolute().parents) if path.exists())
     if there != target and not there.is_dir():
         raise UserError(f"{target} cannot be made: {there} is not a folder")
     if not os.access(there, os.W_OK):

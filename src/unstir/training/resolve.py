@@ -12,6 +12,7 @@ from unstir.errors import UserError
 from unstir.runs import config as configs
 from unstir.runs.build import dataset_of, rms
 from unstir.runs.config import Config
+from unstir.runs.files import check_place
 from unstir.runs.folder import Run
 from unstir.training import presets
 from unstir.training.engine import LAYOUTS, PRECISIONS
@@ -77,6 +78,7 @@ def _check(config: Config, run: Run) -> None:
     for name, value, holds, wanted in rules:
         if not holds:
             raise UserError(f"{name} must be {wanted}, not {value}")
+    check_place(run.path)
     if not run.config.exists() and not run.begins:
         raise UserError(f"{run.path} is already there and is not a run: choose another --out")
 
