@@ -50,7 +50,7 @@ def test_no_import_and_no_help_imports_torch() -> None:
         for name in commands()
     )
     for words in ([], ["--help"], ["--version"]):
-        out = run(words, action + "\n    sys.argv = ['unstir', *%r]\n    main()" % (words,))
+        out = run(words, f"{action}\n    sys.argv = ['unstir', *{words!r}]\n    main()")
         assert "heavy: []" in out
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unstir.errors import UserError
 from unstir.networks import UNet, UNetConfig
 from unstir.networks.embedding import sinusoidal
+from unstir.networks.presets import preset
 from unstir.networks.unet2d import from_unet2d, to_unet2d
 
 UNet2DModel: Any = pytest.importorskip("diffusers").UNet2DModel
@@ -111,7 +112,7 @@ class TestSameWeightsSameOutputs:
 
 def test_the_papers_cifar10_network() -> None:
     # [HO20] app. B, table: 35.7 million. Counted by hand from the architecture: c_in c_out 9 + c_out for a 3×3 convolution, …
-    config = UNetConfig(3, 3, channels=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(1,), dropout=0.1)
+    config = preset("cifar10", (3, 32, 32))
 
     def conv(a: int, b: int, k: int = 3) -> int:
         return a * b * k * k + b

@@ -121,7 +121,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, monkeypa
         return call
 
     survived = set()
-    for limit in range(1, 40):  # noqa: B007 - read by the calls
+    for limit in range(1, 40):
         folder = tmp_path / str(limit)
         for step in (1, 2):
             save(folder, step, made(step))

@@ -82,5 +82,5 @@ def test_the_denoiser_is_the_one_described() -> None:
     assert denoiser.process.T == 77
     assert denoiser.variance == "large"
     assert not math.isnan(sum(float(p.detach().sum()) for p in denoiser.parameters()))
-    with pytest.raises(UserError, match="configuration|network"):
+    with pytest.raises(UserError, match=r"configuration|network"):
         denoiser_of(Config())

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 import unstir
 from tests import small
+from unstir.data import load as load_data
 from unstir.denoisers import Clipped, Condition, Guided
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
-from unstir.data import load as load_data
 from unstir.runs import Model, Run, heldout, load, write
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -274,7 +274,7 @@ def test_heldout_loss_asks_the_averaged_weights_the_same_question() -> None:
     times, losses = made.heldout_loss()
     assert (times, losses) == made.heldout_loss()
     assert len(times) == len(losses) == loop.HELDOUT_BINS
-    assert all(a < b for a, b in zip(times, times[1:]))
+    assert all(a < b for a, b in pairwise(times))
     raw = [p.detach().clone() for p in made.parameters]
     with made.averaged():
         assert all(torch.equal(p, e) for p, e in zip(made.parameters, made.ema.values))

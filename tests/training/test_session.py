@@ -183,7 +183,7 @@ def test_what_is_not_a_run_is_not_touched(tmp_path: Path, what: str) -> None:
         (path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="is not a run"):
         Session(Run(path), small.config(), small.pictures())
-    assert {content for content in everything(tmp_path).values()} == {b"mine"}
+    assert set(everything(tmp_path).values()) == {b"mine"}
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,11 @@ def tiny(shape: Shape) -> UNetConfig:
     return UNetConfig(
         *(shape[0], shape[0]),
         patch=1,  # at 8 pixels there is nothing to fold away
-        channels=32,  # twice as wide costs 2.6 times the time a step, and was behind after every budget up to 45 s of one core
+        # 64 takes 2.6 times as long a step: after 35 s of one core on the digits its held-out error (v, mean over time) was
+        # 0.308 where 32 had 0.290.
+        channels=32,
         multipliers=_levels(shape, patch=1, coarsest=4),  # 8 → 4: one halving, so that a block sees the whole picture
+        blocks=1,  # 0.273 against 0.275 with two after 90 s of one core, and a third faster to sample
         **_COMMON,
     )
 
@@ -45,8 +48,10 @@ def small(shape: Shape) -> UNetConfig:
     return UNetConfig(
         *(shape[0], shape[0]),
         patch=2,  # a quarter of the positions: 28 → 14, 64 → 32
-        channels=32,  # three times the images a second of 64; what wins for the first minutes
+        # 64 takes 3.2 times as long a step: after 40 s of one core on MNIST, 0.193 where 32 had 0.168.
+        channels=32,
         multipliers=_levels(shape, patch=2, coarsest=8),  # 14 → 7, 32 → 16 → 8
+        blocks=2,  # as in the papers
         **_COMMON,
     )
 
@@ -66,9 +71,9 @@ def cifar10(shape: Shape) -> UNetConfig:
 PRESETS: dict[str, Callable[[Shape], UNetConfig]] = {"tiny": tiny, "small": small, "cifar10": cifar10}
 
 _COMMON = {
-    "blocks": 2,  # as in the papers
-    "middle_attention": True,  # at 16 to 64 positions it costs 3 % of a step
-    "time_embedding": "scale_shift",  # as ADM; 4 % of a step
+    # Together 7 % of a step, and better for it: 0.165 against 0.168 on MNIST after the same 40 s.
+    "middle_attention": True,
+    "time_embedding": "scale_shift",
     "groups": 2,  # 16 channels a group: what channels-last group norm needs to be fast on a CPU
     "norm_eps": 1e-5,  # bfloat16 needs no finer
 }
