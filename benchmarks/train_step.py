@@ -90,7 +90,7 @@ def _step(
 
 
 def _lerp(model: nn.Module) -> Callable[[], None]:
-    parameters = list(model.parameters())
+    parameters: list[Tensor] = list(model.parameters())
     averages = [p.detach().clone() for p in parameters]
     return lambda: torch._foreach_lerp_(averages, parameters, 1e-3)
 

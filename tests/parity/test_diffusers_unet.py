@@ -101,9 +101,8 @@ class TestSameWeightsSameOutputs:
         theirs(x, time, class_labels=label).sample.square().mean().backward()
         expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
         for name, parameter in ours.named_parameters():
-            torch.testing.assert_close(
-                parameter.grad, expected[name], rtol=1e-3, atol=1e-5, msg=lambda m: f"{name}: {m}"
-            )  # noqa: B023
+            label_of = f"gradient of {name}"
+            torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5, msg=label_of)
 
     def test_the_configuration_survives_the_round_trip(self, config: UNetConfig) -> None:
         assert from_unet2d(to_unet2d(config)) == config

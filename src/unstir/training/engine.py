@@ -73,11 +73,12 @@ def keep_memory() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    trim_threshold, mmap_threshold = -1, -3
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # the names' numbers in malloc.h
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)
+        libc.mallopt(top_pad, 64 << 20)
 
 
 def alternatives(device: torch.device, precision: str, layout: str, compile_: str, images: bool) -> list[Engine]:

@@ -48,7 +48,7 @@ def _quick(name: str, spec: DataSpec, data_rms: float) -> Config:
         objective={"name": "edm", "data_rms": round(data_rms, 4)},
         # Where pictures take shape: Karras et al. 2022 (table 1) put the middle at ln(sigma/alpha) = -1.2 for data of size 0.5,
         # and it moves with the data's size. A little wider than their 1.2, for the bound's sake at low noise.
-        times=TimesConfig(name="log-normal", mean=round(-1.2 + math.log(data_rms / 0.5), 2), std=1.4),
+        times=TimesConfig(name="log-normal", mean=round(-1.2 + math.log(data_rms / 0.5) + _larger(spec), 2), std=1.4),
         optimiser=OptimiserConfig(
             learning_rate=2e-3,  # the largest at which small U-Nets stayed stable; the anneal takes care of the end
             # Below 32 pictures the processor's cores are not filled, above it there are fewer updates; points are small.
@@ -80,6 +80,12 @@ def _cifar10(spec: DataSpec) -> Config:
         ema_width=0.1,  # the paper's 0.9999 has a fixed memory and is mostly initial weights in a short run
         label_dropout=0.1,
     )
+
+
+def _larger(spec: DataSpec) -> float:
+    """How far pictures over 32 pixels move the middle of the training noise: neighbours say the same thing more often, so the
+    same noise hides less, by ln(side/32) (Hoogeboom et al. 2023, eq. 4, there in log-SNR)."""
+    return math.log(max(*spec.shape[1:], 32) / 32) if spec.kind == "image" else 0.0
 
 
 def _network(name: str, spec: DataSpec) -> dict[str, Any]:
