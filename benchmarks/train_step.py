@@ -16,8 +16,6 @@ slower for a while is slower for all of them. Times are medians, ratios are medi
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import json
 import subprocess
 import sys
@@ -37,6 +35,7 @@ from unstir.errors import UserError
 from unstir.networks import UNet, UNetConfig
 from unstir.networks.presets import preset
 from unstir.networks.unet2d import to_unet2d
+from unstir.training.engine import keep_memory
 
 Step = Callable[[], Tensor]
 
@@ -167,15 +166,6 @@ class _Stub(types.ModuleType):
 
 
 ROWS = {"ours": ours, "diffusers": diffusers, "diffusers tuned": diffusers_tuned, "lucidrains": lucidrains}
-
-
-def keep_memory() -> None:
-    """Tell glibc to keep freed memory: otherwise each step returns its large tensors to the system and faults them in again."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: no allocation is a mapping of its own
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give back
-        mallopt(-2, 64 << 20)  # M_TOP_PAD: grow by 64 MB at a time
 
 
 def work(name: str, arguments: argparse.Namespace) -> None:

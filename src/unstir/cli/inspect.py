@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+SHOWN = 12  # of a long list
 
 
 def inspect_(
@@ -69,16 +72,26 @@ def inspect_(
         console.say(f"what the network will see: {sheet}")
 
 
-def _lines(found: dict) -> list[str]:
-    """What was found, as plain lines; empty findings are left out."""
-    lines = []
-    for key, value in found.items():
-        if value in ({}, [], None):
-            continue
-        if isinstance(value, dict):
-            lines += [f"{key}:", *(f"  {name}: {part}" for name, part in value.items())]
-        elif isinstance(value, list):
-            lines += [f"{key}:", *(f"  {part}" for part in value)]
-        else:
-            lines.append(f"{key}: {value}")
-    return lines
+def _lines(found: dict[str, Any]) -> list[str]:
+    """What was found, as plain lines; findings that are empty are left out."""
+    spec = found["data"]
+    lines = [
+        f"{spec['source']}: {found['train']:,} to learn from, {found['heldout']:,} held out, each {'×'.join(map(str, spec['shape']))}",
+        spec["rules"],
+    ]
+    for name in ("sizes", "modes", "classes"):
+        counts = sorted(found.get(name, {}).items(), key=lambda item: -item[1])
+        if counts:
+            shown = ", ".join(f"{key} ({count:,})" for key, count in counts[:SHOWN])
+            lines.append(f"{name}: {shown}{_more(counts)}")
+    copies = found.get("duplicates", [])
+    lines += [
+        f"the same picture {len(names)} times: {', '.join(names[:SHOWN])}{_more(names)}" for names in copies[:SHOWN]
+    ]
+    if len(copies) > SHOWN:
+        lines.append(f"and {len(copies) - SHOWN} more pictures that come more than once")
+    return [*lines, *found["log"]]
+
+
+def _more(items: Sized) -> str:
+    return f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
