@@ -20,6 +20,10 @@ LINES = {
     "text as data": "train {text} --out {new}",
     "one picture as data": "train {picture} --out {new}",
     "floats as pictures": "train {floats} --out {new}",
+    "one number as data": "train {number} --out {new}",
+    "points that are all the same": "train {same} --out {new}",
+    "points beyond float32": "train {beyond} --out {new}",
+    "lists as labels": "train {labelled} --out {new}",
     "out is a file": "train digits --images 8 --config {small} --out {text}",
     "out below a file": "train digits --images 8 --config {small} --out {text}/run",
     "out is a folder of other things": "train digits --images 8 --config {small} --out {full}",
@@ -112,10 +116,18 @@ def places(tmp_path_factory: pytest.TempPathFactory, digits_run: Path, points_ru
     Image.new("L", (8, 8)).save(root / "picture.jpg")
     np.save(root / "floats.npy", np.zeros((4, 8, 8, 3)))
     np.save(root / "other.npy", np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), np.uint8))
+    np.savez(root / "number.npz", arr_0=np.float32(3))
+    np.save(root / "same.npy", np.ones((20, 2)))
+    np.save(root / "beyond.npy", np.full((20, 2), 1e300))
+    (root / "labelled").mkdir()
+    for name in "ab":
+        Image.new("L", (8, 8)).save(root / "labelled" / f"{name}.png")
+    (root / "labelled" / "dataset.json").write_text('{"labels": [["a.png", [1, 2]], ["b.png", [1]]]}')
     names = {
         "none": root / "none", "new": root / "new", "empty": root / "empty", "full": root / "full", "text": root / "text.txt",
         "small": root / "small.toml", "picture": root / "picture.jpg", "plain": root / "plain",
         "floats": root / "floats.npy", "other": root / "other.npy",
+        "number": root / "number.npz", "same": root / "same.npy", "beyond": root / "beyond.npy", "labelled": root / "labelled",
         "folder": root / "folder", "run": digits_run, "points_run": points_run, "points": points_file,
     }  # fmt: skip
     return root, names

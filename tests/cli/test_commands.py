@@ -132,7 +132,7 @@ def test_inspect(tmp_path: Path, points_file: Path, unstir: Command) -> None:
     assert (facts["train"], facts["heldout"], len(facts["classes"])) == (1617, 180, 10)
     assert levels(tmp_path / "sheet.png").ndim == 2
     ended = unstir("inspect", "digits", "--out", tmp_path / "sheet.png")
-    assert "train: 1617" in ended.out
+    assert "1,617 to learn from, 180 held out" in ended.out
     plain(ended.err)
     ended = unstir("inspect", points_file, "--json")
     assert json.loads(ended.out)["sheet"] is None

@@ -6,14 +6,16 @@ import math
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import small
+from unstir.data import Split
 from unstir.errors import UserError
 from unstir.runs import config as configs
-from unstir.runs.build import colour_of, denoiser_of
+from unstir.runs.build import colour_of, denoiser_of, rms
 from unstir.runs.config import Config, differences, from_dict
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=20)
@@ -84,3 +86,8 @@ def test_the_denoiser_is_the_one_described() -> None:
     assert not math.isnan(sum(float(p.detach().sum()) for p in denoiser.parameters()))
     with pytest.raises(UserError, match=r"configuration|network"):
         denoiser_of(Config())
+
+
+def test_the_datas_root_mean_square_is_that_of_all_its_levels() -> None:
+    levels = np.repeat(np.array([0, 51], np.uint8), 3_000)[:, None, None, None]  # -1 and -0.6 on the scaled axis
+    assert rms(Split(levels, None)) == pytest.approx(math.sqrt((1 + 0.36) / 2), rel=1e-6)

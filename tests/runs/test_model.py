@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 import unstir
 from tests import small
 from unstir.data import load as load_data
-from unstir.denoisers import Clipped, Condition, Guided
+from unstir.denoisers import Condition, Guided
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
 from unstir.runs import Model, Run, heldout, load, write
@@ -112,6 +112,16 @@ def test_weights_that_do_not_fit_are_refused(digits_run: Path, tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("left", [None, "", '{"kind"', "[]", "{}"])
+def test_a_damaged_data_description_is_named(digits_run: Path, tmp_path: Path, left: str | None) -> None:
+    shutil.copytree(digits_run, tmp_path / "run")
+    (tmp_path / "run" / "data.json").unlink()
+    if left is not None:
+        (tmp_path / "run" / "data.json").write_text(left)
+    with pytest.raises(UserError, match=r"data\.json cannot be read"):
+        load(tmp_path / "run")
+
+
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     from unstir.training.session import Session
 
@@ -144,6 +154,15 @@ def test_the_noise_they_start_from_is_bitwise_the_same() -> None:
 def test_a_far_index_is_as_good(model: Model) -> None:
     far = 2**46 + 12345
     assert close(model.sample(1, indices=[far], steps=2), model.sample(2, indices=[3, far], steps=2)[1:])
+
+
+def test_dropout_has_no_part_in_sampling_and_measuring(model: Model) -> None:
+    assert any(m.p for m in model.denoiser.modules() if isinstance(m, torch.nn.Dropout))
+    pictures = model.sample(2, steps=3)
+    for use in (lambda: model.sample(2, steps=3), lambda: model.bound(pictures, terms=3).total.numpy()):
+        first = use()
+        model.denoiser.train()
+        assert np.array_equal(use(), first)
 
 
 def test_progress_ends_at_all(model: Model) -> None:
@@ -278,7 +297,7 @@ def test_the_forms_of_a_file_hold_the_same(tmp_path: Path) -> None:
 def test_points_live_in_their_own_units(points_run: Path, points_file: Path) -> None:
     model = load(points_run)
     assert not model.spec.eight_bit
-    assert model._clipped() is model.denoiser, "points have no range to clip to"
+    assert model._clipped(model.denoiser) is model.denoiser, "points have no range to clip to"
     drawn = model.sample(600, steps=15)
     assert drawn.shape == (600, 2)
     assert drawn.dtype == np.float32
@@ -289,8 +308,19 @@ def test_points_live_in_their_own_units(points_run: Path, points_file: Path) -> 
     assert float(model.inside(np.load(points_file)).std()) == pytest.approx(1, abs=0.05)
 
 
-def test_pictures_are_clipped(model: Model) -> None:
-    assert isinstance(model._clipped(), Clipped)
+def test_pictures_are_clipped_after_guidance(model: Model) -> None:
+    x = torch.randn(4, *model.spec.shape, generator=torch.Generator().manual_seed(0))
+    label = Condition(torch.arange(4))
+    w = 3000.0  # the model has hardly been trained: its classes differ by a thousandth
+    with torch.no_grad():
+        conditional, unconditional = model.denoiser.predict(x, 30.0, label).x0, model.denoiser.predict(x, 30.0).x0
+        guided = model._walk("ddim", 3, "uniform", w)[2].predict(x, 30.0, label).x0
+        plain = model._walk("ddim", 3, "uniform", 1.0)[2].predict(x, 30.0, label).x0
+    assert torch.equal(plain, conditional.clamp(-1, 1))
+    stated = unconditional + w * (conditional - unconditional)
+    too_early = unconditional.clamp(-1, 1) + w * (conditional.clamp(-1, 1) - unconditional.clamp(-1, 1))
+    assert (stated.clamp(-1, 1) - too_early).abs().max() > 0.5, "clipping last and clipping first must differ here"
+    torch.testing.assert_close(guided, stated.clamp(-1, 1), rtol=0, atol=1e-2)
 
 
 def test_heldout_is_that_of_the_training_data(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,10 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("compile_", ["auto", "on", "off"])
 def test_alternatives_respect_what_was_fixed(precision: str, layout: str, compile_: str) -> None:
     found = alternatives(CPU, precision, layout, compile_, images=True)
-    assert len(set(found)) == len(found) == (2 if precision == "auto" else 1) * (2 if layout == "auto" else 1)
+    threads = {torch.get_num_threads(), 1} if torch.get_num_threads() > 1 else {0}
+    ways = (2 if precision == "auto" else 1) * (2 if layout == "auto" else 1) * len(threads)
+    assert len(set(found)) == len(found) == ways
+    assert {e.threads for e in found} == threads
     assert {e.precision for e in found} == ({"fp32", "bf16"} if precision == "auto" else {precision})
     assert {e.layout for e in found} == ({"contiguous", "channels-last"} if layout == "auto" else {layout})
     assert {e.compiled for e in found} == {compile_ == "on"}
@@ -84,6 +88,29 @@ def test_the_layout_reaches_weights_and_pictures() -> None:
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in convs)
     assert engine.send(torch.zeros(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
     assert engine.send(torch.zeros(2, 3)).is_contiguous()
+
+
+def test_compiled_is_what_training_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def compiled(inner: Any, **_: object) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            calls.append(type(inner.__self__).__name__)
+            return inner(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    small.trainer(engine=Engine(CPU, compiled=True)).update()
+    assert calls == ["UNet"]
+    small.trainer(engine=Engine(CPU)).update()
+    assert calls == ["UNet"]
+
+
+@pytest.mark.parametrize(("found", "used"), [("cpu", "cpu"), ("cuda", "cuda"), ("mps", "cpu")])
+def test_a_device_without_float64_is_not_used(monkeypatch: pytest.MonkeyPatch, found: str, used: str) -> None:
+    monkeypatch.setattr(engines, "PartialState", lambda: SimpleNamespace(device=torch.device(found)))
+    assert engines.default_device() == torch.device(used)
 
 
 def test_the_choice_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests import small
+from unstir.data import contact_sheet
 from unstir.errors import UserError
-from unstir.runs import Run
+from unstir.runs import Run, load
 from unstir.runs import checkpoint as checkpoints
 from unstir.runs.config import Config
 from unstir.training.session import Session
@@ -55,6 +56,26 @@ def test_a_run_has_what_it_should(tmp_path: Path) -> None:
     assert all(torch.equal(saved[name], value) for name, value in newest.parts["ema"].items())
 
 
+def test_the_pictures_on_the_way_are_those_of_the_runs_seed(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    finish(Session(run, small.config(seed=3), small.pictures()))
+    for weights in ("raw", "ema"):
+        stated = contact_sheet(load(run.path, weights=weights).sample(64, steps=20, seed=3))
+        with Image.open(run.samples / f"{200:010d}-{weights}.png") as drawn:
+            assert np.array_equal(np.asarray(drawn), np.asarray(stated))
+
+
+def test_a_run_whose_model_was_not_yet_written_is_not_finished(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    finish(Session(run, small.config(), small.pictures()))
+    before = run.model.read_bytes()
+    run.model.unlink()
+    again = Session(run, small.config(), small.pictures())
+    assert not again.finished
+    assert "step" not in finish(again)
+    assert run.model.read_bytes() == before
+
+
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     finish(Session(run, small.config(), small.pictures()))
@@ -82,6 +103,44 @@ def test_stopping_anywhere_and_going_on_ends_in_the_same_file(tmp_path: Path) ->
     finish(Session(pieces, small.config(), small.pictures()))
     assert whole.model.read_bytes() == pieces.model.read_bytes()
     assert [r["images"] for r in pieces.records() if r.get("event") == "resume"] == [4, 32, 40, 44, 120]
+
+
+def test_beginning_again_before_the_first_checkpoint_is_a_resume_from_0(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    session = Session(run, small.config(), small.pictures())
+    for event in session.events():
+        if event.kind == "sample":
+            break  # as a kill would: nothing is saved, but something was recorded
+    finish(Session(run, small.config(), small.pictures()))
+    assert [r["images"] for r in run.records() if r.get("event") == "resume"] == [0]
+
+
+def test_a_line_that_a_kill_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.record(images=10, loss=3.0)
+    with run.metrics.open("a") as file:
+        file.write('{"images": 20, "lo')
+    run.record(event="resume", images=10)
+    assert list(run.records()) == [{"images": 10, "loss": 3.0}, {"event": "resume", "images": 10}]
+
+
+def test_an_interrupt_while_the_last_pictures_are_drawn_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run")
+    session = Session(run, small.config(), small.pictures(), checkpoint_seconds=1e9)
+
+    def interrupted() -> Any:
+        if session.trainer.progress.images == 200:
+            raise KeyboardInterrupt
+        yield from ()
+
+    monkeypatch.setattr(session, "_snapshot", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finish(session)
+    again = Session(run, small.config(), small.pictures())
+    assert again.trainer.progress.images == 200
+    assert finish(again)[-1] == "done"
 
 
 def test_signals_are_given_back(tmp_path: Path) -> None:

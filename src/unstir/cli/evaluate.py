@@ -48,12 +48,13 @@ def evaluate_(
     """
     from unstir import runs
     from unstir.cli import console
+    from unstir.cli.opening import open_model
     from unstir.errors import UserError
     from unstir.evaluation import likelihood
 
     if images < 2 or batch < 1 or terms < 0:
         raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
-    model = runs.load(run, weights=weights)
+    model = open_model(run, weights=weights)
     heldout = runs.heldout(model, data)
     with console.bar("measuring", "network calls") as update:
         result = likelihood.measure(

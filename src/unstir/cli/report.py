@@ -22,13 +22,14 @@ def report_(run: Path, *, images: int = 256, json: Annotated[bool, Parameter(nam
     """
     from unstir import runs
     from unstir.cli import console
+    from unstir.cli.opening import open_model
     from unstir.errors import UserError
     from unstir.evaluation import report
 
     if images < 2:
         raise UserError("--images must be at least 2, for an interval")
     folder = runs.Run(run)
-    model = runs.load(run)
+    model = open_model(run)
     if not run.is_dir():
         raise UserError(f"{run} is one file of weights: a report is about a run's folder")
     with console.bar("measuring", "network calls") as update:

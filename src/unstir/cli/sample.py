@@ -67,6 +67,7 @@ def sample_(
     """
     from unstir import runs
     from unstir.cli import console
+    from unstir.cli.opening import open_model
     from unstir.errors import UserError
     from unstir.samplers import Grid
 
@@ -74,7 +75,7 @@ def sample_(
         raise UserError("-n, --steps and --batch must be at least 1")
     chosen = _indices(indices) if indices is not None else list(range(n))
     target = _target(out, run, seed)
-    model = runs.load(run, weights=weights)
+    model = open_model(run, weights=weights)
     runs.check(target)
     with console.bar("sampling", "samples") as update:
         data = model.sample(

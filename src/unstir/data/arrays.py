@@ -48,6 +48,8 @@ def _read(path: Path) -> PictureArray | Points:
 def _read_npz(stored: np.lib.npyio.NpzFile, path: Path) -> PictureArray | Points:
     headers = _headers(path)
     name = _choose(headers, path)
+    if not headers[name][0]:
+        raise UserError(f"{path}: {name} is a single number; pictures are uint8 (N, H, W, C), points float (N, D)")
     log = []
     if name != "arr_0":
         log.append(f"pictures or points taken from the array {name!r}: there is no arr_0")
@@ -108,13 +110,16 @@ def _interpret(x: np.ndarray, values: np.ndarray | None, where: str, log: list[s
         raise UserError(f"{where}: the array is empty, {x.shape}")
     labels, classes = (None, ()) if values is None else index_labels(values, where)
     if _looks_like_points(x.shape, x.dtype):
-        if not np.isfinite(x).all():
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted with the rest
+            points = x.astype(np.float32)
+        if not np.isfinite(points).all():
             raise UserError(
-                f"{where}: {(~np.isfinite(x)).sum():,} values are infinite or not a number; remove their rows"
+                f"{where}: {(~np.isfinite(points)).sum():,} values are infinite or not a number (as float32); "
+                "remove their rows"
             )
         if x.dtype != np.float32:
             log.append(f"{x.dtype} values stored as float32")
-        return Points(x.astype(np.float32), labels, classes, log)
+        return Points(points, labels, classes, log)
     if not _looks_like_pictures(x.shape, x.dtype):
         advice = "pictures are uint8 (N, H, W, C), points float (N, D)"
         if x.dtype.kind == "f" and x.ndim in (3, 4):

@@ -151,6 +151,8 @@ def _edm_labels(data: bytes, names: list[str], log: list[str]) -> tuple[np.ndarr
     try:
         pairs = json.loads(data)["labels"]
         given = None if pairs is None else {str(name): label for name, label in pairs}
+        if given and any(isinstance(label, list | dict) for label in given.values()):
+            raise ValueError("a label is one whole number or name")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{_LABELS}: expected {{'labels': [['name.png', 6], …]}} ({error})") from error
     if given is None:

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from unstir.data import DataSpec
+from unstir.errors import UserError
 
 # What opening a run writes before its config.toml, which comes last.
-_BEFORE_CONFIG = {"samples", "env.json", "data.json", "log.txt", ".config.toml.writing"}
+_BEFORE_CONFIG = {"samples", "env.json", "data.json", "log.txt", ".config.toml.writing", ".data.json.writing"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,13 @@ class Run:
     """Names the places in a run's folder, and appends to its records."""
 
     path: Path
+
+    ENGINE: ClassVar[str] = "engine.json"
+
+    def engine(self) -> dict[str, Any] | None:
+        """What ``engine.json`` recorded of precision, layout, compilation and threads; None before it was measured."""
+        path = self.path / self.ENGINE
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     @property
     def config(self) -> Path:
@@ -53,6 +63,18 @@ class Run:
             return True
         return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= _BEFORE_CONFIG
 
+    def spec(self) -> DataSpec:
+        """The description of the data, from ``data.json``.
+
+        Raises:
+            UserError: when the file is not there or not whole.
+        """
+        path = self.path / "data.json"
+        try:
+            return DataSpec.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): the run is damaged") from None
+
     def write_environment(self) -> None:
         """``env.json``: what the run was made with."""
         packages = ("torch", "numpy", "safetensors", "pillow", "accelerate")
@@ -68,8 +90,12 @@ class Run:
 
     def record(self, **values: Any) -> None:
         """One line of ``metrics.jsonl``."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        with self.metrics.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":
+                    file.write(b"\n")  # a kill cut the last line off: this one must not become its end
+            file.write(json.dumps(values).encode() + b"\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; a last line that was cut off by a kill is passed over."""

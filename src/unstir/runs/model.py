@@ -127,7 +127,7 @@ class Model:
         x0 = self.inside(data)
         condition = None if labels is None else Condition(torch.as_tensor(labels, device=x0.device))
         return variational_bound(
-            self._clipped(), x0,
+            self._clipped(self.denoiser), x0,
             condition=condition,
             terms=terms,
             decoder="discretized" if self.spec.eight_bit else "normal",
@@ -159,12 +159,12 @@ class Model:
             raise UserError(f"guidance is a number, not {guidance}")
         if guidance != 1 and not self.spec.classes:
             raise UserError("guidance needs classes, and this model was trained without any")
-        denoiser = self._clipped()
-        return grid, solver, denoiser if guidance == 1 else Guided(denoiser, guidance)
+        # Clipped last: a strong guidance leaves the data's range even where both of its branches stay inside.
+        return grid, solver, self._clipped(self.denoiser if guidance == 1 else Guided(self.denoiser, guidance))
 
-    def _clipped(self) -> DenoiserBase:
+    def _clipped(self, denoiser: DenoiserBase) -> DenoiserBase:
         # 8-bit data is bounded, so a prediction outside its range is surely wrong; other data has no known range.
-        return Clipped(self.denoiser) if self.spec.eight_bit else self.denoiser
+        return Clipped(denoiser) if self.spec.eight_bit else denoiser
 
     def _condition(self, label: int | str | None, indices: Sequence[int]) -> Condition | None:
         if label is None:
@@ -259,10 +259,9 @@ def _from_run(run: Run, weights: str) -> Model:
         if passed:
             raise UserError(f"{run.path} has no whole checkpoint: {'; '.join(passed)}")
         raise UserError(f"{run.path} has no checkpoint yet: train a little longer")
-    spec = DataSpec.from_json(json.loads((run.path / "data.json").read_text(encoding="utf-8")))
     part = "ema" if weights == "ema" else "model"
     images = checkpoint.state["progress"]["images"]
-    return _assembled(configs.read(run.config), spec, checkpoint.parts[part], images, weights)
+    return _assembled(configs.read(run.config), run.spec(), checkpoint.parts[part], images, weights)
 
 
 def _assembled(config: Config, spec: DataSpec, tensors: dict[str, Tensor], images: int, weights: str) -> Model:

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import Tensor, nn
+from torch import Tensor
+
+from unstir.denoisers import Denoiser
 
 PRECISIONS = ("fp32", "bf16")
 LAYOUTS = ("contiguous", "channels-last")
@@ -27,22 +30,33 @@ class Engine:
     Args:
         precision: ``bf16`` runs the network's products under autocast; weights, loss, averages and optimizer stay float32.
         layout: the memory order of images and convolution weights.
+        threads: of the processor; 0 leaves torch's own choice, as many as there are cores.
     """
 
     device: torch.device
     precision: str = "fp32"
     layout: str = "contiguous"
     compiled: bool = False
+    threads: int = 0
 
-    def place(self, network: nn.Module) -> nn.Module:
-        """The network on the device, in the layout, compiled where that was asked for."""
-        network = network.to(self.device)
+    @property
+    def name(self) -> str:
+        return f"{self.precision} {self.layout}" + (f" on {self.threads} of the cores" if self.threads else "")
+
+    def settle(self) -> None:
+        """Makes this process use the engine's threads."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+    def place(self, denoiser: Denoiser) -> None:
+        """Puts the denoiser on the device, in the layout, its network compiled where that was asked for."""
+        denoiser.to(self.device)
         if self.compiled:
-            network.compile()
-        for parameter in network.parameters():
+            # The network, since that is what is called: compiling the denoiser around it would change nothing.
+            denoiser.network.compile()
+        for parameter in denoiser.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=self._format)
-        return network
 
     def send(self, x: Tensor) -> Tensor:
         """A batch on the device, in the layout."""
@@ -60,9 +74,10 @@ class Engine:
 
 
 def default_device() -> torch.device:
+    """The accelerator where there is one that knows float64, which coefficients and noise are computed in; else the CPU."""
     device = PartialState().device
     assert device is not None
-    return device
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def keep_memory() -> None:
@@ -87,11 +102,15 @@ def alternatives(device: torch.device, precision: str, layout: str, compile_: st
     layouts = (LAYOUTS if layout == "auto" else (layout,)) if images else ("contiguous",)
     # Compiling takes minutes that a short run does not earn back, so auto leaves it off.
     compiled = compile_ == "on"
-    return [Engine(device, p, shape, compiled) for p, shape in itertools.product(precisions, layouts)]
+    # Small layers gain little from a second core, and where something else keeps it busy each layer waits for the slower
+    # one: a step can then take ten times as long on two cores as on one.
+    cores = torch.get_num_threads()
+    threads = (cores, 1) if device.type == "cpu" and cores > 1 else (0,)
+    return [Engine(device, p, shape, compiled, n) for n, p, shape in itertools.product(threads, precisions, layouts)]
 
 
 def fastest(
-    engines: list[Engine], step: Callable[[Engine], Callable[[], None]], rounds: int = 5
+    engines: list[Engine], step: Callable[[Engine], Callable[[], None]], rounds: int = 3
 ) -> tuple[Engine, dict[str, float]]:
     """The engine whose training step takes the least time, measured in turn so that the machine's drift hits all alike.
 
@@ -104,19 +123,26 @@ def fastest(
     if len(engines) == 1:
         return engines[0], {}
     steps = [step(engine) for engine in engines]
-    for run in steps:
+    for engine, run in zip(engines, steps, strict=True):
+        engine.settle()
         run()
     taken: list[list[float]] = [[] for _ in engines]
     for _ in range(rounds):
-        for run, times in zip(steps, taken, strict=True):
+        for engine, run, times in zip(engines, steps, taken, strict=True):
+            engine.settle()
             _wait(engines[0].device)
             begin = time.perf_counter()
             run()
             _wait(engines[0].device)
             times.append(time.perf_counter() - begin)
     medians = [1000 * statistics.median(times) for times in taken]
-    names = [f"{engine.precision} {engine.layout}" for engine in engines]
+    names = [engine.name for engine in engines]
     return engines[medians.index(min(medians))], dict(zip(names, medians, strict=True))
+
+
+def recorded(facts: dict[str, Any]) -> Engine:
+    """The engine that a run's ``engine.json`` speaks of, on this machine's device."""
+    return Engine(default_device(), facts["precision"], facts["layout"], facts["compiled"], facts["threads"])
 
 
 def _wait(device: torch.device) -> None:

@@ -32,6 +32,8 @@ def get(name: str, spec: DataSpec, data_rms: float) -> Config:
         raise UserError(f"there is no preset called {name!r}; there are {', '.join(NAMES)}")
     if (name == "points") != (spec.kind == "points"):
         raise UserError(f"the preset {name} does not fit this data, which is {spec.kind}; try {choose(spec)}")
+    if not data_rms > 0:
+        raise UserError("all points of this data are the same: there is nothing to learn")
     config = _cifar10(spec) if name == "cifar10" else _quick(name, spec, data_rms)
     return replace(config, preset=name)
 

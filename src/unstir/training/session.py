@@ -70,6 +70,7 @@ class Session:
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
         engine = self._engine()
+        engine.settle()
         engine.place(self.denoiser)
         self.trainer = Trainer(config, self.denoiser, dataset, engine)
         if state is not None:
@@ -86,7 +87,8 @@ class Session:
     def events(self) -> Iterator[Event]:
         """Trains to the end of the budget or to a signal, whichever comes first."""
         progress = self.trainer.progress
-        if progress.images:
+        # Also where a kill came before the first checkpoint: then training begins again, from 0.
+        if progress.images or self.run.metrics.exists():
             self.run.record(event="resume", images=progress.images)
         yield Event("start", facts={"images": progress.images, "total": progress.total})
         with _signals(self._ask_to_stop):
@@ -95,8 +97,8 @@ class Session:
             self._save()
             yield Event("stopped", f"stopped and saved at {progress.images:,} images; the same line continues")
             return
+        self._save()  # before the pictures: an interrupt while they are drawn costs no training
         yield from self._snapshot()
-        self._save()
         self._write_model()
         self.run.record(
             event="done", images=progress.images, seconds=round(progress.seconds, 1), skipped=progress.skipped
@@ -147,7 +149,6 @@ class Session:
 
     def _open(self) -> None:
         """Makes the run, or checks that the one that is there was asked for the same."""
-        record = self.run.path / "data.json"
         try:
             if self.run.config.exists():
                 there = configs.read(self.run.config)
@@ -157,14 +158,15 @@ class Session:
                         f"{self.run.path} was started with other settings ({'; '.join(different)}): "
                         "repeat its line to continue it, or choose another --out"
                     )
-                if json.loads(record.read_text(encoding="utf-8"))["hash"] != self.dataset.spec.hash:
+                if self.run.spec().hash != self.dataset.spec.hash:
                     raise UserError(f"the data is not what {self.run.path} was started with: choose another --out")
                 return
             if not self.run.begins:
                 raise UserError(f"{self.run.path} is already there and is not a run: choose another --out")
             self.run.samples.mkdir(parents=True, exist_ok=True)
             self.run.write_environment()
-            record.write_text(json.dumps(self.dataset.spec.to_json(), indent=1), encoding="utf-8")
+            spec = json.dumps(self.dataset.spec.to_json(), indent=1)
+            checkpoints.write_aside(self.run.path / "data.json", spec.encode())
             (self.run.path / "log.txt").unlink(missing_ok=True)
             for sentence in self.dataset.log:
                 self.run.log(sentence)
@@ -175,21 +177,20 @@ class Session:
 
     def _engine(self) -> Engine:
         """The engine this run was recorded with, or the fastest by measurement, which is then recorded."""
-        path = self.run.path / "engine.json"
-        device = engines.default_device()
         engines.keep_memory()
-        if path.exists():
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            return Engine(device, facts["precision"], facts["layout"], facts["compiled"])
+        facts = self.run.engine()
+        if facts:
+            return engines.recorded(facts)
+        device = engines.default_device()
         hardware = self.config.hardware
         images = self.dataset.spec.kind == "image"
         choices = engines.alternatives(device, hardware.precision, hardware.layout, hardware.compile, images)
         chosen, milliseconds = engines.fastest(choices, self._trial)
         facts = asdict(chosen) | {"device": str(device), "milliseconds": milliseconds}
-        checkpoints.write_aside(path, json.dumps(facts, indent=1).encode())
+        checkpoints.write_aside(self.run.path / Run.ENGINE, json.dumps(facts, indent=1).encode())
         if milliseconds:
             measured = ", ".join(f"{name} {value:.0f} ms" for name, value in milliseconds.items())
-            self.notes.append(f"a training step here takes: {measured}; using {chosen.precision} {chosen.layout}")
+            self.notes.append(f"a training step here takes: {measured}; using {chosen.name}")
         return chosen
 
     def _trial(self, engine: Engine) -> Callable[[], None]:
@@ -210,8 +211,8 @@ class Session:
         left = TRAINING_SHARE * 60 * self.config.budget.minutes - progress.seconds
         images = progress.images + max(left, 0.0) * progress.images / progress.seconds
         progress.total = max(batch, round(images / batch) * batch)
-        self.run.record(event="budget", images=progress.images, total=progress.total)
         self._save()
+        self.run.record(event="budget", images=progress.images, total=progress.total)
 
     def _snapshots_due(self) -> int:
         progress = self.trainer.progress
