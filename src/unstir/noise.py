@@ -1,7 +1,7 @@
 """Keyed noise: every draw is a pure function of what it is for.
 
-A draw depends on (seed, sample index, purpose, step, element) and on nothing else: not on the batch, the device, the
-number of processes, nor on what was drawn before. The generator is Philox4x32-10 (Salmon et al., "Parallel random
+A draw depends on (seed, sample index, purpose, step, element, shape of the event) and on nothing else: not on the batch,
+the device, the number of processes, nor on what was drawn before. The generator is Philox4x32-10 (Salmon et al., "Parallel random
 numbers: as easy as 1, 2, 3", SC 2011): the seed is its key, everything else its counter. It is written with integer
 tensor operations, so the same bits come out on every device.
 """

@@ -125,13 +125,15 @@ def test_changing_the_units_moves_the_score_by_their_ratio() -> None:
     assert stretched.total - plain.total == pytest.approx(2 * 3, abs=1e-4)
 
 
-def test_labels_are_used_where_the_split_has_them(digits_run: Path) -> None:
+def test_labels_are_used_when_that_is_asked_for(digits_run: Path) -> None:
     model = load(digits_run)
     split = heldout(model)
     assert split.labels is not None
-    known = measure(model, split, images=8, terms=5)
-    hidden = measure(model, replace(split, labels=None), images=8, terms=5)
+    known = measure(model, split, images=8, terms=5, given_labels=True)
+    hidden = measure(model, split, images=8, terms=5)
     assert known.total != hidden.total
+    assert hidden == measure(model, replace(split, labels=None), images=8, terms=5)
+    assert (known.given_labels, hidden.given_labels) == (True, False)
 
 
 def test_one_item_has_no_interval() -> None:

@@ -163,6 +163,7 @@ def test_dropout_has_no_part_in_sampling_and_measuring(model: Model) -> None:
         first = use()
         model.denoiser.train()
         assert np.array_equal(use(), first)
+        assert not model.denoiser.training
 
 
 def test_progress_ends_at_all(model: Model) -> None:
@@ -179,6 +180,13 @@ def test_labels_by_name_and_by_number(digits_run: Path, model: Model) -> None:
     for wrong in ("eleven", 10, -1, "-1", ""):
         with pytest.raises(UserError, match="there is no class"):
             model.sample(1, label=wrong)
+
+
+def test_each_class_in_turn_follows_the_index_and_not_the_place(model: Model) -> None:
+    condition = model._condition("each", [3, 17, 99])
+    assert condition is not None
+    assert condition.label is not None
+    assert condition.label.tolist() == [3, 7, 9]
 
 
 def test_a_name_goes_before_a_number(model: Model) -> None:

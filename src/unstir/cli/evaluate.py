@@ -14,6 +14,7 @@ def evaluate_(
     data: str | None = None,
     images: int = 256,
     terms: int = 100,
+    given_labels: bool = False,
     seed: int = 0,
     weights: Literal["ema", "raw"] = "ema",
     batch: int = 64,
@@ -37,6 +38,8 @@ def evaluate_(
         How many held-out items; the interval narrows with their square root.
     terms: int
         Network calls for each item, an unbiased estimate; 0 for all T terms of the bound.
+    given_labels: bool
+        Bound -log p(x | class) with each item's class, instead of -log p(x).
     seed: int
         Of the noise in the bound.
     weights: str
@@ -58,7 +61,14 @@ def evaluate_(
     heldout = runs.heldout(model, data)
     with console.bar("measuring", "network calls") as update:
         result = likelihood.measure(
-            model, heldout, images=images, terms=terms or None, seed=seed, batch=batch, progress=update
+            model,
+            heldout,
+            images=images,
+            terms=terms or None,
+            given_labels=given_labels,
+            seed=seed,
+            batch=batch,
+            progress=update,
         )
     if json:
         console.give(result.to_json())

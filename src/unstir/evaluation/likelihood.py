@@ -24,6 +24,7 @@ class Likelihood:
     Args:
         total, half_width: mean and half of the 95 % interval of the mean, from the spread over items: infinite for one item.
         prior, steps, decoder: the parts of the total.
+        given_labels: whether each item's class was given.
         items, calls: how many items, and network calls for each.
         chain: T.
     """
@@ -38,6 +39,7 @@ class Likelihood:
     calls: int
     chain: int
     weights: str
+    given_labels: bool
     per_step: tuple[float, ...]
     """Each step's share of ``steps``, by rising t from t = 2; of an estimate, each stratum's."""
 
@@ -60,7 +62,8 @@ class Likelihood:
                 f"  prior    {self.prior:8.4f}   KL of q(x_T | x0) from the prior",
                 f"  steps    {self.steps:8.4f}   sum of the KL of the reverse steps",
                 f"  decoder  {self.decoder:8.4f}   -log p(x0 | x_1)",
-                f"an upper bound: {self.described}; {self.weights} weights",
+                f"an upper bound: {self.described}; {self.weights} weights"
+                + ("; given each item's class" if self.given_labels else ""),
             ]
         )
 
@@ -71,6 +74,7 @@ def measure(
     *,
     images: int = 256,
     terms: int | None = 100,
+    given_labels: bool = False,
     seed: int = 0,
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
@@ -78,16 +82,18 @@ def measure(
     """The bound on items spread evenly over a split: bits/dim for 8-bit data, else bits per item in the data's own units.
 
     Args:
+        given_labels: bound -log p(x | class) with each item's class instead of -log p(x), the figure others publish.
         terms: None for all T terms; a number for an unbiased estimate from at most so many, whose error is in the interval.
         progress: called with (network calls done, all).
     """
     index = np.linspace(0, len(heldout) - 1, min(images, len(heldout))).astype(int)
     parts: list[torch.Tensor] = []
+    labels = heldout.labels if given_labels else None
     batches = math.ceil(len(index) / batch)
     for i in range(batches):
         rows = index[i * batch : (i + 1) * batch]
         bound = model.bound(
-            heldout.x[rows], None if heldout.labels is None else heldout.labels[rows], seed=seed, first=i * batch, terms=terms,
+            heldout.x[rows], labels[rows] if labels is not None else None, seed=seed, first=i * batch, terms=terms,
             progress=None if progress is None else lambda done, each, i=i: progress(i * each + done, batches * each),
         )  # fmt: skip
         parts.append(torch.cat([bound.prior[:, None], bound.decoder[:, None], bound.steps], 1).cpu())
@@ -110,5 +116,6 @@ def measure(
         calls=nats.shape[1] - 1,
         chain=model.denoiser.process.T,
         weights=model.weights,
+        given_labels=labels is not None,
         per_step=tuple(means[2:].tolist()),
     )
