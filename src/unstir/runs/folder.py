@@ -30,7 +30,12 @@ class Run:
     def engine(self) -> dict[str, Any] | None:
         """What ``engine.json`` recorded of precision, layout, compilation and threads; None before it was measured."""
         path = self.path / self.ENGINE
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): delete it, and the next sitting measures again") from None
 
     @property
     def config(self) -> Path:

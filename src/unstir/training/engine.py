@@ -142,7 +142,7 @@ def fastest(
 
 def recorded(facts: dict[str, Any]) -> Engine:
     """The engine that a run's ``engine.json`` speaks of, on this machine's device."""
-    return Engine(default_device(), facts["precision"], facts["layout"], facts["compiled"], facts["threads"])
+    return Engine(default_device(), facts["precision"], facts["layout"], facts["compiled"], facts.get("threads", 0))
 
 
 def _wait(device: torch.device) -> None:
