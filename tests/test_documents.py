@@ -79,6 +79,8 @@ def test_commands_run(page: Path, place: Path) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands(page):
         words = shlex.split(command)
+        if words == [".", ".venv/bin/activate"]:
+            continue
         if words[0] == "make":
             assert words[1] in targets
         elif words[0] == "python":

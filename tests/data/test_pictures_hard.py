@@ -316,3 +316,11 @@ def test_a_broken_file_has_no_say_in_the_size(tmp_path: Path) -> None:
     jpeg = encoded(Image.fromarray(noise(64, 64, 3)), "JPEG")
     (tmp_path / "bad.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     assert load(tmp_path).spec.shape == (3, 6, 9)
+
+
+def test_twelve_bits_in_sixteen_are_pointed_out() -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (SIDE, SIDE)).astype(np.uint16)
+    levels, notes = decoded(encoded(Image.fromarray(values), "PNG"))
+    assert levels.max() <= 16
+    assert len(notes) == 1
+    assert "nearly black" in notes[0]

@@ -12,7 +12,7 @@ from unstir.errors import UserError
 app = App(
     name="unstir",
     version=__version__,
-    help="Train, sample, measure and edit with denoising diffusion models on your own data.",
+    help="Train, sample and measure with denoising diffusion models on your own data.",
     default_parameter=Parameter(negative=()),
 )
 for _name, _help in (
@@ -37,6 +37,10 @@ def main() -> None:
     except OSError as error:
         # A full disk or a folder that vanished: nothing that a traceback would explain better.
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        _fail("not enough memory: choose a smaller --size, --batch or preset")
     except KeyboardInterrupt:
         print("unstir: interrupted", file=sys.stderr)
         sys.exit(130)

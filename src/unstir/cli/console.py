@@ -54,15 +54,17 @@ def _live(description: str, unit: str) -> Iterator[Callable[..., None]]:
 
 def _plain(description: str, unit: str, interval: float = 10.0) -> Callable[..., None]:
     begin = last = time.monotonic()
+    before: int | None = None  # what was done in an earlier sitting says nothing of this one's speed
 
     def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, before
         now = time.monotonic()
+        before = done if before is None else before
         if now - last < interval and not (done == total and now - begin > interval):
             return
         last = now
         of = f" of {total:,}" if total else ""
-        left = f", {(total - done) * (now - begin) / max(done, 1):.0f} s left" if total else ""
+        left = f", {(total - done) * (now - begin) / (done - before):.0f} s left" if total and done > before else ""
         say(f"{description}: {done:,}{of} {unit}{left}{', ' + note if note else ''}")
 
     return update

@@ -38,7 +38,7 @@ def inspect_(
     mode: str
         L (grey) or RGB; by default whichever the pictures need.
     background: str
-        What transparent pictures are laid on: white, black or #rrggbb.
+        What transparent pictures are laid on: a colour by name, such as white, or #rrggbb.
     strict: bool
         A broken file is an error instead of being named and skipped.
     out: Path

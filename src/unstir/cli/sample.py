@@ -74,7 +74,7 @@ def sample_(
     if n < 1 or steps < 1 or batch < 1:
         raise UserError("-n, --steps and --batch must be at least 1")
     chosen = _indices(indices) if indices is not None else list(range(n))
-    target = _target(out, run, seed)
+    target = out or _default_target(run, seed, label, guidance)
     model = open_model(run, weights=weights)
     runs.check(target)
     with console.bar("sampling", "samples") as update:
@@ -112,7 +112,8 @@ def _indices(text: str) -> list[int]:
     return chosen
 
 
-def _target(out: Path | None, run: Path, seed: int) -> Path:
-    if out is not None:
-        return out
-    return (run if run.is_dir() else run.parent) / "samples" / f"seed-{seed}.png"
+def _default_target(run: Path, seed: int, label: str | None, guidance: float) -> Path:
+    """A name in the run that tells apart what was asked for."""
+    name = f"seed-{seed}" + (f"-label-{label}".replace("/", "-") if label else "")
+    name += f"-guidance-{guidance:g}" if guidance != 1 else ""
+    return (run if run.is_dir() else run.parent) / "samples" / f"{name}.png"

@@ -52,7 +52,7 @@ def train_(
     mode: str
         L (grey) or RGB; by default whichever the pictures need.
     background: str
-        What transparent pictures are laid on: white, black or #rrggbb.
+        What transparent pictures are laid on: a colour by name, such as white, or #rrggbb.
     flip: bool
         Also learn mirrored pictures. Only where left and right mean nothing.
     minutes: float
@@ -85,7 +85,7 @@ def train_(
         "preset": preset,
         "seed": seed,
         "data": {
-            "source": data,
+            "source": data.rstrip("/") or data,
             "size": size,
             "mode": mode,
             "background": background,
@@ -107,6 +107,8 @@ def train_(
         + f"; preset {settings.preset}"
     )
     console.say(spec.rules)
+    if run.engine() is None:
+        console.say("measuring which precision, layout and threads are fastest here: a few steps of each")
     session = Session(run, settings, dataset, checkpoint_seconds=checkpoint_seconds)
     for note in session.notes:
         console.say(note)

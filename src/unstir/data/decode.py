@@ -27,6 +27,7 @@ from PIL import Image, ImageCms, ImageOps
 TRANSPARENT = "transparency laid over the background"
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_TWELVE_BITS = 4095
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
@@ -147,7 +148,12 @@ def _from_sixteen_bit(image: Image.Image, note: Note) -> Image.Image:
     levels = np.asarray(image)
     if image.mode == "I" and (levels.min() < 0 or levels.max() > 65535):
         raise Refused("32-bit integer pixels beyond 0…65535 have no stated range, convert it to 8 or 16 bits")
-    note("16-bit grey, scaled to 8 bits")
+    if levels.max() <= _TWELVE_BITS:
+        note(
+            "16-bit grey that uses 12 bits at most, scaled from 16: it looks nearly black; stretch the files to mend that"
+        )
+    else:
+        note("16-bit grey, scaled to 8 bits")
     return Image.fromarray(sixteen_to_eight_bits(levels))
 
 

@@ -30,7 +30,11 @@ def write(
     """
     sections = [*(_pictures(run, model, heldout) if model.spec.kind == "image" else ())]
     sections.append(
-        _section("Loss", figures.curves(_losses(run), "training images", "loss", log_y=True), _command("report", run))
+        _section(
+            "Loss",
+            figures.curves(_losses(run), "training images", "loss (logarithmic)", log_y=True),
+            _command("report", run),
+        )
     )
     result = likelihood.measure(model, heldout, images=images, progress=progress)
     sections.append(_section("Likelihood", _likelihood(result), _command("evaluate", run, "--images", images)))
@@ -80,7 +84,7 @@ def _in_order(run: Run, model: Model, heldout: Split) -> str:
 def _by_class(run: Run, model: Model, heldout: Split) -> str:
     """One column a class, where the data has few enough classes and held-out pictures of each; else nothing."""
     classes = len(model.spec.classes)
-    if heldout.labels is None or not 1 < classes <= COLUMNS:
+    if heldout.labels is None or not 4 < classes <= COLUMNS:
         return ""
     of_class = [np.flatnonzero(heldout.labels == k)[:ROWS] for k in range(classes)]
     rows = min(len(found) for found in of_class)

@@ -43,7 +43,9 @@ def dataset_of(config: DataConfig, progress: Callable[[int, int], None] | None =
 
 def rms(split: Split, limit: int = 2_000) -> float:
     """Root mean square of the data on the scaled axis, from at most ``limit`` items spread over the split."""
-    index = np.linspace(0, len(split) - 1, min(limit, len(split))).astype(int)
+    # Large pictures need fewer: what is read at once stays within 64 million numbers.
+    limit = max(1, min(limit, (64 << 20) // split.x[0].size, len(split)))
+    index = np.linspace(0, len(split) - 1, limit).astype(int)
     return float(split.batch(index)[0].square().mean().sqrt())
 
 

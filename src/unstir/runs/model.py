@@ -150,6 +150,8 @@ class Model:
     def _walk(
         self, sampler: str, steps: int, spacing: str, guidance: float
     ) -> tuple[Grid, samplers.Sampler, DenoiserBase]:
+        if steps > self.denoiser.process.T:
+            raise UserError(f"{steps} steps are more than this model's chain has: at most {self.denoiser.process.T}")
         try:
             grid = Grid.named(spacing, self.denoiser.process.schedule, steps)
             solver = samplers.get(sampler)
@@ -237,7 +239,7 @@ def heldout(model: Model, source: str | None = None) -> Split:
     dataset = dataset_of(replace(model.config.data, source=source or model.config.data.source))
     if dataset.spec.shape != model.spec.shape:
         raise UserError(
-            f"this data has shape {dataset.spec.shape}, the model's has {model.spec.shape}: set its size or mode alike"
+            f"this data has shape {dataset.spec.shape}, the model's has {model.spec.shape}: give data of that size and colour"
         )
     if source is None and dataset.spec.hash != model.spec.hash:
         raise UserError(

@@ -156,7 +156,7 @@ class Session:
                 if different:
                     raise UserError(
                         f"{self.run.path} was started with other settings ({'; '.join(different)}): "
-                        "repeat its line to continue it, or choose another --out"
+                        "repeat its line to continue it, or choose another --out; a budget cannot be changed once it has begun"
                     )
                 if self.run.spec().hash != self.dataset.spec.hash:
                     raise UserError(f"the data is not what {self.run.path} was started with: choose another --out")
