@@ -48,9 +48,8 @@ class Inspection:
         """
         if self.dataset.spec.kind != "image":
             raise UserError(f"{self.dataset.spec.source}: holds points, of which no contact sheet can be made")
-        x = self.dataset.train.x
-        rows = np.linspace(0, len(x) - 1, min(number, len(x))).round().astype(np.int64)
-        return contact_sheet(x[rows])
+        train = self.dataset.train
+        return contact_sheet(train.x[train.spread(number)])
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, in JSON types."""

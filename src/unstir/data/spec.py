@@ -95,6 +95,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    def spread(self, limit: int) -> np.ndarray:
+        """Indices of at most ``limit`` rows, evenly spaced: data often comes class by class."""
+        return np.linspace(0, len(self) - 1, min(limit, len(self))).astype(np.int64)
+
     def batch(self, index: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """The rows of ``index`` (B,), ready for a network.
 

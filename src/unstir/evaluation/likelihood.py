@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from unstir.bound import bits_per_dim
@@ -86,7 +85,7 @@ def measure(
         terms: None for all T terms; a number for an unbiased estimate from at most so many, whose error is in the interval.
         progress: called with (network calls done, all).
     """
-    index = np.linspace(0, len(heldout) - 1, min(images, len(heldout))).astype(int)
+    index = heldout.spread(images)
     parts: list[torch.Tensor] = []
     labels = heldout.labels if given_labels else None
     batches = math.ceil(len(index) / batch)

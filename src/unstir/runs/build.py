@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from PIL import ImageColor
 
 from unstir import data, schedules
@@ -44,9 +43,8 @@ def dataset_of(config: DataConfig, progress: Callable[[int, int], None] | None =
 def rms(split: Split, limit: int = 2_000) -> float:
     """Root mean square of the data on the scaled axis, from at most ``limit`` items spread over the split."""
     # Large pictures need fewer: what is read at once stays within 64 million numbers.
-    limit = max(1, min(limit, (64 << 20) // split.x[0].size, len(split)))
-    index = np.linspace(0, len(split) - 1, limit).astype(int)
-    return float(split.batch(index)[0].square().mean().sqrt())
+    limit = max(1, min(limit, (64 << 20) // split.x[0].size))
+    return float(split.batch(split.spread(limit))[0].square().mean().sqrt())
 
 
 def colour_of(name: str) -> tuple[int, int, int]:

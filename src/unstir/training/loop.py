@@ -146,8 +146,7 @@ class Trainer:
         Always the same pictures, noise and times, so two values differ only by what was learned.
         """
         split = self.dataset.heldout
-        # Spread out, since pictures often come class by class.
-        index = np.linspace(0, len(split) - 1, min(HELDOUT_IMAGES, len(split))).astype(int)
+        index = split.spread(HELDOUT_IMAGES)
         x0, labels = split.batch(index)
         x0 = self.engine.send(x0)
         condition = None if labels is None else Condition(self.engine.send(labels))
