@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,23 @@ from torch import Tensor
 from unstir.noise import NoiseSource
 
 _LOG_2PI = math.log(2 * math.pi)
+
+
+class Distribution(Protocol):
+    """What the bound, the objectives and the samplers ask of a distribution: elementwise, in nats."""
+
+    @property
+    def mean(self) -> Tensor: ...
+    @property
+    def variance(self) -> Tensor: ...
+    def sample(self, noise: Tensor) -> Tensor: ...
+    def draw(
+        self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None
+    ) -> Tensor: ...
+    def log_prob(self, x: Tensor) -> Tensor: ...
+    def kl(self, other: Any) -> Tensor: ...
+    def entropy(self) -> Tensor: ...
+    def times(self, other: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -33,9 +51,17 @@ class Normal:
         """``mean + sqrt(variance) noise`` for standard normal noise of the mean's shape."""
         return self.mean + self._cast(self.variance.sqrt()) * noise
 
-    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0) -> Tensor:
-        """A sample whose noise is keyed by (purpose, step)."""
-        return self.sample(noise.normal(self.mean.shape[1:], purpose, step, dtype=self.mean.dtype))
+    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor:
+        """A sample whose noise is keyed by (purpose, step).
+
+        Args:
+            final: True, (B,), for rows whose draw ends a reverse chain: they get the mean, since the noise of the last step
+                is no part of the data [HO20 alg. 2].
+        """
+        drawn = self.sample(noise.normal(self.mean.shape[1:], purpose, step, dtype=self.mean.dtype))
+        if final is None:
+            return drawn
+        return torch.where(final.reshape(-1, *(1,) * (drawn.ndim - 1)), self.mean, drawn)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``-½ ((x - mean)² / variance + log(2 pi variance))``, of the shape of x."""

@@ -26,6 +26,9 @@ class Schedule:
         betas: ``beta_1 … beta_T``, shape (T,), each in (0, 1]; only the last may be 1.
     """
 
+    prior_variance: float = 1.0
+    """Of p(x_T) in the Gaussian chain."""
+
     def __init__(self, betas: Tensor) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu().clone()  # the caller's may change
         if betas.ndim != 1 or len(betas) == 0:

@@ -1,5 +1,6 @@
 """Processes: the forward chain q, by its kernels between any two times."""
 
+from unstir.processes.base import Process
 from unstir.processes.gaussian import Gaussian
 
-__all__ = ["Gaussian"]
+__all__ = ["Gaussian", "Process"]

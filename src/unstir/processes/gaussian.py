@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unstir.distributions import Normal
-from unstir.schedules import Schedule, Time
+from unstir.noise import NoiseSource
+from unstir.processes.base import Process, column
+from unstir.schedules import Time
 
 
-class Gaussian:
+class Gaussian(Process):
     """The chain ``q(x_t | x_s) = N(a x_s, s2)`` with ``a = alpha_t / alpha_s`` and ``s2 = sigma_t² - a² sigma_s²``.
 
-    Times are int, float or a tensor (B,), with ``0 <= s < t <= T``; x has shape (B, *E). Coefficients are combined in
-    float64 and cast where they meet x. Only ``alpha`` and ``sigma`` are asked of the schedule.
+    Only ``alpha`` and ``sigma`` are asked of the schedule.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.T = schedule.T
+    decoder = "discretized"
+    prediction = "eps"
+    sampler = "ddim"
 
     def step(self, x_s: Tensor, s: Time, t: Time) -> Normal:
         """``q(x_t | x_s) = N(a x_s, s2)`` [HO20 eq. 2 at s = t - 1]."""
-        s, t = _column(s, x_s), _column(t, x_s)
+        s, t = column(s, x_s), column(t, x_s)
         a, s2 = self._kernel(s, t)
         return Normal(a.to(x_s.dtype) * x_s, s2)
 
     def marginal(self, x0: Tensor, t: Time) -> Normal:
         """``q(x_t | x0) = N(alpha_t x0, sigma_t²)`` [HO20 eq. 4]; at t = 0 a point at x0."""
-        t = _column(t, x0)
+        t = column(t, x0)
         return Normal(self.schedule.alpha(t).to(x0.dtype) * x0, self.schedule.sigma(t) ** 2)
 
     def posterior(self, x_t: Tensor, x0: Tensor | Normal, s: Time, t: Time) -> Normal:
@@ -39,7 +41,7 @@ class Gaussian:
         [HO20 eqs. 6, 7] at s = t - 1. At s = 0 it is a point at x0. When x0 is itself a distribution, the posterior is
         averaged over it: the mean moves to its mean, and its variance comes in through the square of x0's coefficient.
         """
-        s, t = _column(s, x_t), _column(t, x_t)
+        s, t = column(s, x_t), column(t, x_t)
         from_t, from_0, variance = self._posterior(s, t)
         if isinstance(x0, Normal):
             variance = variance + from_0**2 * x0.variance
@@ -49,9 +51,22 @@ class Gaussian:
     def prior(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Normal:
-        """``p(x_T) = N(0, 1)`` for a batch of the given shape (B, *E)."""
-        ones = torch.ones((1,) * len(shape), dtype=torch.float64, device=device)
-        return Normal(torch.zeros(tuple(shape), dtype=dtype, device=device), ones)
+        """``p(x_T) = N(0, prior_variance)`` for a batch of the given shape (B, *E); 1 where the schedule preserves variance."""
+        variance = torch.full((1,) * len(shape), self.schedule.prior_variance, dtype=torch.float64, device=device)
+        return Normal(torch.zeros(tuple(shape), dtype=dtype, device=device), variance)
+
+    def noise(
+        self,
+        source: NoiseSource,
+        shape: Sequence[int],
+        purpose: str,
+        step: int | Tensor = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        return source.normal(shape, purpose, step, dtype)
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "gaussian"}
 
     def variances(self, s: Time, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
         """``(s2 sigma_s²/sigma_t², s2)``: the posterior's variance and the step's, the papers' beta-tilde_t and beta_t.
@@ -59,7 +74,7 @@ class Gaussian:
         Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E). They bound the variance of ``q(x_s | x_t)`` from below and,
         for data of unit variance at most, from above [SD15 App. A].
         """
-        s, t = _column(s, like), _column(t, like)
+        s, t = column(s, like), column(t, like)
         return self._posterior(s, t)[2], self._kernel(s, t)[1]
 
     def _kernel(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,9 +85,3 @@ class Gaussian:
         a, s2 = self._kernel(s, t)
         var_s, var_t = self.schedule.sigma(s) ** 2, self.schedule.sigma(t) ** 2
         return a * var_s / var_t, self.schedule.alpha(s) * s2 / var_t, s2 * var_s / var_t
-
-
-def _column(t: Time, like: Tensor) -> Tensor:
-    """A time as float64 of shape (B, 1, …, 1) or (1, …, 1), on the device of the tensor it will meet."""
-    t = torch.as_tensor(t, dtype=torch.float64, device=like.device)
-    return t.reshape(-1, *(1,) * (like.ndim - 1))

@@ -1,0 +1,74 @@
+"""What every forward chain answers, whatever its data: Gaussian, binomial or categorical."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.distributions import Distribution
+from unstir.noise import NoiseSource
+from unstir.schedules import Schedule, Time
+
+
+class Process(ABC):
+    """The forward chain q by its kernels between any two times ``0 <= s < t <= T``.
+
+    Times are int, float or a tensor (B,); x has shape (B, *E). Coefficients are combined in float64 and cast where they meet
+    x. What differs between kinds of data is said here, so that the bound, the objectives and the samplers need not ask.
+
+    Attributes:
+        decoder: how the bound reads the last step, p(x0 | x_1), unless told otherwise.
+        prediction: what a network says about x_t unless told otherwise.
+        sampler: the sampler that walks this chain backwards unless told otherwise.
+    """
+
+    decoder: str
+    prediction: str
+    sampler: str
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.T = schedule.T
+
+    @abstractmethod
+    def step(self, x_s: Tensor, s: Time, t: Time) -> Distribution:
+        """``q(x_t | x_s)``."""
+
+    @abstractmethod
+    def marginal(self, x0: Tensor, t: Time) -> Distribution:
+        """``q(x_t | x0)``."""
+
+    @abstractmethod
+    def posterior(self, x_t: Tensor, x0: Tensor | Distribution, s: Time, t: Time) -> Distribution:
+        """``q(x_s | x_t, x0)``; averaged over x0 where x0 is itself a distribution."""
+
+    @abstractmethod
+    def prior(
+        self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Distribution:
+        """``p(x_T)`` for a batch of the given shape (B, *E); dtype is that of the floating-point numbers involved."""
+
+    @abstractmethod
+    def noise(
+        self,
+        source: NoiseSource,
+        shape: Sequence[int],
+        purpose: str,
+        step: int | Tensor = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """The noise that ``marginal(...).sample`` turns into x_t, (B, *shape): normal or uniform, keyed as in the source."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What :func:`unstir.processes.from_description` needs, beside the schedule, to make this process again."""
+
+
+def column(t: Time, like: Tensor) -> Tensor:
+    """A time as float64 of shape (B, 1, …, 1) or (1, …, 1), on the device of the tensor it will meet."""
+    t = torch.as_tensor(t, dtype=torch.float64, device=like.device)
+    return t.reshape(-1, *(1,) * (like.ndim - 1))
