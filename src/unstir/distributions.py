@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from unstir.noise import NoiseSource
 
@@ -19,16 +20,13 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class Distribution(Protocol):
-    """What the bound, the objectives and the samplers ask of a distribution: elementwise, in nats."""
+    """What the bound, the objectives and the samplers ask of a distribution: elementwise, in nats.
 
-    @property
-    def mean(self) -> Tensor: ...
-    @property
-    def variance(self) -> Tensor: ...
+    Numbers have a mean and a variance as well (:class:`Normal`, :class:`Bernoulli`); a class has neither, it has ``probs``.
+    """
+
     def sample(self, noise: Tensor) -> Tensor: ...
-    def draw(
-        self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None
-    ) -> Tensor: ...
+    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor: ...
     def log_prob(self, x: Tensor) -> Tensor: ...
     def kl(self, other: Any) -> Tensor: ...
     def entropy(self) -> Tensor: ...
@@ -135,3 +133,163 @@ class DiscretizedNormal:
         variance = self.variance.expand(self.mean.shape)[..., None]
         wide = DiscretizedNormal(self.mean[..., None].expand(*self.mean.shape, self.levels), variance, self.levels)
         return wide.log_prob(grid.expand(*self.mean.shape, self.levels))
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """``P(1) = sigmoid(logits)`` for data that is 0 or 1, independent in every element.
+
+    Both ``log P(1) = logsigmoid(logits)`` and ``log P(0) = logsigmoid(-logits)`` keep all their digits, however rare the value.
+
+    Args:
+        logits: ``log P(1) - log P(0)``, any shape, float32 or float64; ``±inf`` makes a point.
+    """
+
+    logits: Tensor
+
+    @classmethod
+    def from_probs(cls, p: Tensor) -> Bernoulli:
+        """The distribution with ``P(1) = p``.
+
+        Raises:
+            ValueError: if a p lies outside 0 … 1.
+        """
+        if not bool(((p >= 0) & (p <= 1)).all()):  # asked this way round, NaN is refused too
+            raise ValueError("a probability lies between 0 and 1: some of these do not")
+        return cls(torch.logit(p))
+
+    @property
+    def mean(self) -> Tensor:
+        """``P(1)``, of the logits' shape."""
+        return self.logits.sigmoid()
+
+    @property
+    def variance(self) -> Tensor:
+        """``P(0) P(1)``, of the logits' shape."""
+        return self.logits.sigmoid() * (-self.logits).sigmoid()
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """1 where ``noise < P(1)``, else 0, in the logits' dtype; noise uniform in (0, 1), of the logits' shape."""
+        p = self.logits.double().sigmoid()
+        # Noise rounded to 1 must not move a point.
+        return ((noise < p) | (p == 1)).to(self.logits.dtype)
+
+    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor:
+        """A sample whose noise is keyed by (purpose, step). ``final`` changes nothing: a mass is drawn at the last step too."""
+        return self.sample(noise.uniform(self.logits.shape[1:], purpose, step))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """``log P(x)``, of the shape of x.
+
+        Raises:
+            ValueError: if x holds anything but 0 and 1.
+        """
+        ones = x == 1
+        if not bool((ones | (x == 0)).all()):
+            raise ValueError("the data holds values other than 0 and 1, which have no mass here")
+        return logsigmoid(torch.where(ones, self.logits, -self.logits))
+
+    def kl(self, other: Bernoulli) -> Tensor:
+        """``KL(self ‖ other) = sum_x P(x) log(P(x) / other.P(x))``: inf where the other lacks what this one has.
+
+        Two close distributions differ by d and their divergence by d², which float32 would lose in terms of size d: the sum
+        is taken in float64.
+        """
+        (p0, p1), (q0, q1) = self._logs(), other._logs()
+        return (_surplus(p0, q0) + _surplus(p1, q1)).to(self.logits.dtype)
+
+    def entropy(self) -> Tensor:
+        """``-sum_x P(x) log P(x)``, 0 for a point; of the logits' shape."""
+        (p0, p1), zero = self._logs(), self.logits.new_zeros(())
+        return -(_surplus(p0, zero) + _surplus(p1, zero)).to(self.logits.dtype)
+
+    def times(self, other: Bernoulli) -> Bernoulli:
+        """The renormalised product, ``P(1) = c d / (c d + (1 - c)(1 - d))``: logits add [SD15 Table App.1].
+
+        A point stays where it is; two opposite points have no product, and give NaN.
+        """
+        return Bernoulli(self.logits + other.logits)
+
+    def _logs(self) -> tuple[Tensor, Tensor]:
+        """``log P(0), log P(1)`` in float64."""
+        wide = self.logits.double()
+        return logsigmoid(-wide), logsigmoid(wide)
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """``P(k) = softmax(logits)_k`` for data that is a class 0 … K-1, independent in every element.
+
+    Args:
+        logits: (…, K), log probabilities up to a constant for each element; ``-inf`` rules a class out.
+    """
+
+    logits: Tensor
+
+    @property
+    def log_probs(self) -> Tensor:
+        """``log P(k)``, (…, K)."""
+        return self.logits.log_softmax(-1)
+
+    @property
+    def probs(self) -> Tensor:
+        """``P(k)``, (…, K)."""
+        return self.logits.softmax(-1)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """The first class whose cumulative probability passes the noise: int64 (…).
+
+        A class of probability 0 is never drawn, whatever way sums and noise are rounded.
+
+        Args:
+            noise: (…), one uniform number in (0, 1) for each element.
+        """
+        probs = self.logits.double().softmax(-1)
+        classes = torch.arange(probs.shape[-1], device=probs.device)
+        possible = probs > 0
+        passed = possible & (probs.cumsum(-1) > noise[..., None])
+        # Where no sum passes, since they end a rounding below 1, it is the last class there is.
+        last = torch.where(possible, classes, 0).amax(-1)
+        return torch.minimum(torch.where(passed, classes, len(classes)).amin(-1), last)
+
+    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor:
+        """A sample whose noise is keyed by (purpose, step). ``final`` changes nothing: a mass is drawn at the last step too."""
+        return self.sample(noise.uniform(self.logits.shape[1:-1], purpose, step))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """``log P(x)`` of the classes x (…), of the shape of x.
+
+        Raises:
+            ValueError: if x is not int64, or holds anything but 0 … K-1.
+        """
+        classes = self.logits.shape[-1]
+        if x.dtype != torch.int64:
+            raise ValueError(f"classes are whole numbers of dtype int64, not {x.dtype}: convert them with .long()")
+        if not bool(((x >= 0) & (x < classes)).all()):
+            raise ValueError(f"the data holds classes outside 0 … {classes - 1}")
+        return self.log_probs.expand(*x.shape, classes).gather(-1, x[..., None])[..., 0]
+
+    def kl(self, other: Categorical) -> Tensor:
+        """``KL(self ‖ other) = sum_k P(k) log(P(k) / other.P(k))``, (…): inf where the other lacks what this one has.
+
+        In float64 until the sum is taken, as in :meth:`Bernoulli.kl`.
+        """
+        return _surplus(self._logs(), other._logs()).sum(-1).to(self.logits.dtype)
+
+    def entropy(self) -> Tensor:
+        """``-sum_k P(k) log P(k)``, (…), 0 for a point."""
+        return -_surplus(self._logs(), self.logits.new_zeros(())).sum(-1).to(self.logits.dtype)
+
+    def times(self, other: Categorical) -> Categorical:
+        """The renormalised product of two masses: logits add [SD15 §2.5]. Two that share no class have none, and give NaN."""
+        return Categorical(self.logits + other.logits)
+
+    def _logs(self) -> Tensor:
+        return self.logits.double().log_softmax(-1)
+
+
+def _surplus(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """``p (log p - log q)``, where 0 log 0 = 0 and a q of 0 under any p above 0 gives inf."""
+    ratio = torch.where(log_p == -torch.inf, 0.0, log_p - log_q)
+    # Asked of the ratio, since a p may underflow to 0 and would make NaN of it.
+    return torch.where(ratio == torch.inf, torch.inf, log_p.exp() * ratio)

@@ -1,0 +1,17 @@
+"""What the discrete chains share: each value is kept with probability a, or else drawn anew from where the chain ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unstir.schedules import Schedule
+
+
+def log_kept(schedule: Schedule, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """``log a`` and ``log(1 - a)`` for ``a = alpha_bar_t / alpha_bar_s``, the probability that x_s was kept until t.
+
+    Float64, of the times' shape; -inf where alpha_bar_t = 0, respectively where s and t are too close to tell apart.
+    """
+    log_a = (schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s)).clamp(max=0)
+    return log_a, torch.log(-torch.expm1(log_a))
