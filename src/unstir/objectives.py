@@ -1,7 +1,8 @@
 """Objectives: what a network is trained to make small.
 
-Each is called with clean data, times and the noise, and gives one loss a sample. The squared error of the raw output,
-averaged over a sample's numbers, is weighted so that the same error of x0 costs the same whatever the network predicts.
+Each is called with clean data, times and the noise, and gives one loss a sample. The error of the raw output (squared for real
+numbers, the cross-entropy for bits and symbols), averaged over a sample's numbers, is weighted so that the same error of x0
+costs the same whatever the network predicts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from unstir.schedules import Schedule
 
 
 class Objective:
-    """Base: ``loss = weight(t) · mean |raw - target|²``."""
+    """Base: ``loss = weight(t) · mean error(raw)``, the error being the parameterisation's, ``|raw - target|²`` for real numbers."""
 
     whole_times = False  # whether t must be one of the chain's 1 … T
 
@@ -31,18 +32,18 @@ class Objective:
         """The loss of each sample, (B,).
 
         Args:
-            x0: (B, *E). t: float64 (B,), in (0, T]. eps: the noise of x_t, (B, *E).
+            x0: (B, *E). t: float64 (B,), in (0, T]. eps: the noise of x_t as the process takes it, (B, *E).
         """
         raw, _ = denoiser.raw(_noised(denoiser, x0, t, eps), t, condition)
         return self._weighted_error(denoiser, raw, x0, t, eps)
 
     def _weighted_error(self, denoiser: Denoiser, raw: Tensor, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        error = (raw - denoiser.parameterisation.target(x0, eps, t)).square().flatten(1).mean(1)
+        error = denoiser.parameterisation.error(raw, x0, eps, t).flatten(1).mean(1)
         return error * self.weight(denoiser, t).to(error.dtype)
 
 
 class Simple(Objective):
-    """The plain squared error of what the network predicts: L_simple for eps [HO20 eq. 14]."""
+    """The plain error of what the network predicts: L_simple for eps [HO20 eq. 14], the cross-entropy for logits."""
 
 
 class MinSNR(Objective):
@@ -80,16 +81,16 @@ class EDM(Objective):
 class Variational(Objective):
     """``T · L_t``, one term of the bound, nats per dim: its mean over uniform t in 1 … T is the bound less its prior part.
 
-    [HO20 eq. 5]; t = 1 is the decoder's term.
+    [HO20 eq. 5]; t = 1 is the decoder's term, which teaches nothing where p(x0 | x_1) is the forward kernel [SD15 App. B.2].
 
     Args:
-        decoder: ``discretized`` or ``normal``, as in :func:`unstir.bound.variational_bound`.
+        decoder, decoder_variance: as in :func:`unstir.bound.variational_bound`.
     """
 
     whole_times = True
 
-    def __init__(self, decoder: str = "discretized") -> None:
-        self.decoder = decoder
+    def __init__(self, decoder: str | None = None, decoder_variance: str = "beta_1") -> None:
+        self.decoder, self.decoder_variance = decoder, decoder_variance
 
     def __call__(
         self, denoiser: Denoiser, x0: Tensor, t: Tensor, eps: Tensor, condition: Condition | None = None
@@ -103,17 +104,20 @@ class Variational(Objective):
     ) -> Tensor:
         """The loss from a network output that is already there, (B,)."""
         nats = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+        if self.decoder == "forward":
+            # A batch may hold nothing but t = 1: there is then still a gradient to ask for, of zeros.
+            nats = nats + 0 * raw.flatten(1).sum(1)
         for rows, of_decoder in (((t == 1).nonzero().squeeze(1), True), ((t > 1).nonzero().squeeze(1), False)):
-            if len(rows) == 0:
+            if len(rows) == 0 or (of_decoder and self.decoder == "forward"):
                 continue
             part = None if spread is None else spread[rows]
             prediction = denoiser.interpret(raw[rows], part, x_t[rows], t[rows])
             if of_decoder:
-                value = decoder_nats(prediction, x0[rows], self.decoder)
+                value = decoder_nats(prediction, x0[rows], self.decoder, self.decoder_variance)
             else:
                 value = step_nats(prediction, x0[rows], t[rows] - 1)
             nats = nats.index_put((rows,), value)
-        return (nats * (denoiser.process.T / math.prod(x0.shape[1:]))).to(x0.dtype)
+        return (nats * (denoiser.process.T / math.prod(x0.shape[1:]))).to(raw.dtype)
 
 
 class Hybrid(Objective):
@@ -124,7 +128,7 @@ class Hybrid(Objective):
 
     whole_times = True
 
-    def __init__(self, weight: float = 1e-3, decoder: str = "discretized") -> None:
+    def __init__(self, weight: float = 1e-3, decoder: str | None = None) -> None:
         self.factor = weight
         self.variational = Variational(decoder)
 

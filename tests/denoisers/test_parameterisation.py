@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.oracles.curves import SCHEDULES
-from unstir.denoisers import Condition, Denoiser, Prediction, parameterisation
-from unstir.denoisers.parameterisation import X0, Eps, Parameterisation, Preconditioned, V
+from unstir.denoisers import Condition, Denoiser, Prediction, registry
+from unstir.denoisers.gaussian import X0, Eps, GaussianParameterisation, Preconditioned, V
 from unstir.denoisers.variance import rule
 from unstir.processes import Gaussian
 from unstir.schedules import InverseTime, LinearBeta, Schedule
@@ -32,19 +32,19 @@ def _triples(schedule: Schedule, n: int = 33) -> tuple[Tensor, Tensor, Tensor, T
     return x0, eps, t, Gaussian(schedule).marginal(x0, t).sample(eps)
 
 
-def _read(p: Parameterisation, raw: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
+def _read(p: GaussianParameterisation, raw: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
     process = Gaussian(p.schedule)
     return Prediction(process, x_t, t, rule("small", process, x_t), **p.given(raw, x_t, t))
 
 
-def _relative(p: Parameterisation, t: Tensor) -> Tensor:
+def _relative(p: GaussianParameterisation, t: Tensor) -> Tensor:
     """How much a rounding of the raw output may show in x0."""
     return 1e-12 * (1 + p.x0_error(t)).reshape(-1, 1, 1)
 
 
 @pytest.mark.parametrize(("kind", "schedule"), CASES)
 def test_the_target_as_raw_output_recovers_x0_eps_and_v(kind: str | dict, schedule: Schedule) -> None:
-    p = parameterisation.get(kind, schedule)
+    p = registry.get(kind, Gaussian(schedule))
     x0, eps, t, x_t = _triples(schedule)
     prediction = _read(p, p.target(x0, eps, t), x_t, t)
     assert bool(((prediction.x0 - x0).abs() <= _relative(p, t)).all())
@@ -56,7 +56,7 @@ def test_the_target_as_raw_output_recovers_x0_eps_and_v(kind: str | dict, schedu
 @pytest.mark.parametrize(("kind", "schedule"), CASES)
 def test_every_pair_makes_x_t_again(kind: str | dict, schedule: Schedule) -> None:
     """Whatever the raw output, alpha x0 + sigma eps == x_t and v == alpha eps - sigma x0."""
-    p = parameterisation.get(kind, schedule)
+    p = registry.get(kind, Gaussian(schedule))
     x0, _, t, x_t = _triples(schedule)
     raw = torch.randn(x0.shape, dtype=F64, generator=torch.Generator().manual_seed(1))
     prediction = _read(p, raw, x_t, t)
@@ -69,7 +69,7 @@ def test_every_pair_makes_x_t_again(kind: str | dict, schedule: Schedule) -> Non
 
 @pytest.mark.parametrize(("kind", "schedule"), CASES)
 def test_x0_error_is_the_sensitivity_of_x0(kind: str | dict, schedule: Schedule) -> None:
-    p = parameterisation.get(kind, schedule)
+    p = registry.get(kind, Gaussian(schedule))
     x0, eps, t, x_t = _triples(schedule)
     raw = p.target(x0, eps, t)
     moved = _read(p, raw + 1, x_t, t).x0 - _read(p, raw, x_t, t).x0
@@ -81,7 +81,7 @@ def test_x0_error_is_the_sensitivity_of_x0(kind: str | dict, schedule: Schedule)
 
 @pytest.mark.parametrize(("kind", "schedule"), CASES)
 def test_targets_do_not_depend_on_the_batch(kind: str | dict, schedule: Schedule) -> None:
-    p = parameterisation.get(kind, schedule)
+    p = registry.get(kind, Gaussian(schedule))
     x0, eps, t, _ = _triples(schedule, 5)
     whole = p.target(x0, eps, t)
     for i in range(5):
@@ -93,7 +93,7 @@ def test_targets_do_not_depend_on_the_batch(kind: str | dict, schedule: Schedule
 def test_preconditioned_inputs_and_targets_have_unit_size(data_rms: float, name: str) -> None:
     """The defining property: mean squares of c_in x_t and of F's target are 1 at every noise level."""
     schedule = SCHEDULES[name]
-    p = Preconditioned(schedule, data_rms)
+    p = Preconditioned(Gaussian(schedule), data_rms)
     for t in torch.linspace(1e-3, schedule.T, 11, dtype=F64):
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         time = t.reshape(1)
@@ -109,14 +109,17 @@ def test_preconditioned_is_minus_v_for_data_of_unit_size() -> None:
     schedule = InverseTime(30)
     x0, eps, t, _ = _triples(schedule)
     torch.testing.assert_close(
-        Preconditioned(schedule, 1.0).target(x0, eps, t), -V(schedule).target(x0, eps, t), rtol=1e-12, atol=1e-14
+        Preconditioned(Gaussian(schedule), 1.0).target(x0, eps, t),
+        -V(Gaussian(schedule)).target(x0, eps, t),
+        rtol=1e-12,
+        atol=1e-14,
     )
 
 
 def test_preconditioned_is_karras_for_x_over_alpha() -> None:
     """D(y; s) = c_skip y + c_out F(c_in y) with y = x_t/alpha_t, s = sigma_t/alpha_t (Karras et al. 2022, table 1)."""
     schedule, sd = LinearBeta(), 0.5
-    p = Preconditioned(schedule, sd)
+    p = Preconditioned(Gaussian(schedule), sd)
     t = torch.tensor([3.0, 400.0, 950.0], dtype=F64)
     x_t, raw = torch.randn(2, 3, 4, dtype=F64, generator=torch.Generator().manual_seed(2))
     alpha = schedule.alpha(t)[:, None]
@@ -127,22 +130,22 @@ def test_preconditioned_is_karras_for_x_over_alpha() -> None:
 
 
 def test_preconditioned_time_names_the_noise_level_from_0_to_1000() -> None:
-    p = Preconditioned(InverseTime(40))
+    p = Preconditioned(Gaussian(InverseTime(40)))
     x = torch.zeros(1, 1, dtype=F64)
     assert float(p.inputs(x, torch.tensor([0.0]))[1]) == pytest.approx(0)
     assert float(p.inputs(x, torch.tensor([20.0]))[1]) == pytest.approx(500)
     assert float(p.inputs(x, torch.tensor([40.0]))[1]) == pytest.approx(1000)
-    assert float(Preconditioned(LinearBeta()).inputs(x, torch.tensor([1000.0]))[1]) < 1000
+    assert float(Preconditioned(Gaussian(LinearBeta())).inputs(x, torch.tensor([1000.0]))[1]) < 1000
 
 
 @pytest.mark.parametrize("kind", [Eps, X0, V])
-def test_networks_of_the_ddpm_family_are_fed_t_minus_1(kind: type[Parameterisation]) -> None:
+def test_networks_of_the_ddpm_family_are_fed_t_minus_1(kind: type[GaussianParameterisation]) -> None:
     x = torch.randn(3, 2)
-    x_in, time = kind(LinearBeta()).inputs(x, torch.tensor([1.0, 2.5, 1000.0], dtype=F64))
+    x_in, time = kind(Gaussian(LinearBeta())).inputs(x, torch.tensor([1.0, 2.5, 1000.0], dtype=F64))
     assert x_in is x
     assert time.tolist() == [0, 1.5, 999]
     assert time.dtype == torch.float32
-    assert kind(LinearBeta()).inputs(x.double(), torch.ones(3))[1].dtype == F64
+    assert kind(Gaussian(LinearBeta())).inputs(x.double(), torch.ones(3))[1].dtype == F64
 
 
 def test_eps_is_refused_where_it_says_nothing() -> None:
@@ -163,7 +166,7 @@ def test_eps_is_refused_where_it_says_nothing() -> None:
 def test_zero_terminal_signal_leaves_finite_predictions_at_T(kind: str | dict) -> None:
     schedule = InverseTime(10)
     x0, eps, t, _x_t = _triples(schedule, 4)
-    p = parameterisation.get(kind, schedule)
+    p = registry.get(kind, Gaussian(schedule))
     t = torch.full_like(t, 10)
     prediction = _read(p, p.target(x0, eps, t), eps, t)
     torch.testing.assert_close(prediction.x0, x0)
@@ -174,8 +177,8 @@ def test_zero_terminal_signal_leaves_finite_predictions_at_T(kind: str | dict) -
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_parameterisation_is_rebuilt_from_its_description(kind: str | dict) -> None:
     schedule = LinearBeta()
-    p = parameterisation.get(kind, schedule)
-    again = parameterisation.get(json.loads(json.dumps(p.describe())), schedule)
+    p = registry.get(kind, Gaussian(schedule))
+    again = registry.get(json.loads(json.dumps(p.describe())), Gaussian(schedule))
     x0, eps, t, x_t = _triples(schedule)
     assert torch.equal(p.target(x0, eps, t), again.target(x0, eps, t))
     assert torch.equal(p.inputs(x_t, t)[1], again.inputs(x_t, t)[1])
@@ -183,22 +186,22 @@ def test_a_parameterisation_is_rebuilt_from_its_description(kind: str | dict) ->
 
 def test_get_leaves_a_description_as_it_was() -> None:
     description = {"name": "preconditioned", "data_rms": 2.0}
-    parameterisation.get(description, LinearBeta())
+    registry.get(description, Gaussian(LinearBeta()))
     assert description == {"name": "preconditioned", "data_rms": 2.0}
 
 
 def test_unknown_predictions_and_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="'noise'"):
-        parameterisation.get("noise", LinearBeta())
+        registry.get("noise", Gaussian(LinearBeta()))
     for size in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="positive"):
-            Preconditioned(LinearBeta(), size)
+            Preconditioned(Gaussian(LinearBeta()), size)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_no_call_edits_its_inputs(kind: str | dict) -> None:
     schedule = LinearBeta()
-    p = parameterisation.get(kind, schedule)
+    p = registry.get(kind, Gaussian(schedule))
     tensors = _triples(schedule)
     kept = [tensor.clone() for tensor in tensors]
     x0, eps, t, x_t = tensors

@@ -2,17 +2,21 @@
 
 from unstir.denoisers.base import Clipped, Denoiser, DenoiserBase
 from unstir.denoisers.condition import Condition
+from unstir.denoisers.discrete import DiscretePrediction
 from unstir.denoisers.guidance import Guided
-from unstir.denoisers.oracles import EmpiricalDenoiser, GaussianMixtureDenoiser
-from unstir.denoisers.prediction import Prediction
+from unstir.denoisers.oracles import EmpiricalDenoiser, FiniteDenoiser, GaussianMixtureDenoiser
+from unstir.denoisers.prediction import Prediction, PredictionBase
 
 __all__ = [
     "Clipped",
     "Condition",
     "Denoiser",
     "DenoiserBase",
+    "DiscretePrediction",
     "EmpiricalDenoiser",
+    "FiniteDenoiser",
     "GaussianMixtureDenoiser",
     "Guided",
     "Prediction",
+    "PredictionBase",
 ]

@@ -8,22 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstir.denoisers import parameterisation
+from unstir.denoisers import registry
 from unstir.denoisers import variance as variances
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.parameterisation import Parameterisation
-from unstir.denoisers.prediction import Prediction
-from unstir.processes import Gaussian
+from unstir.denoisers.prediction import Prediction, PredictionBase
+from unstir.processes import Process
 from unstir.schedules import Time
 
 
 class DenoiserBase(nn.Module):
-    """Anything that predicts about x_t: networks, wrappers around them, and exact solutions."""
+    """Anything that predicts about x_t: networks, wrappers around them, and exact solutions.
 
-    process: Gaussian
+    Attributes:
+        consecutive: whether it speaks of the step from t to t - 1 alone, so that a walk may leave out no time.
+    """
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
-        """What x_t was: a :class:`Prediction` about (x0, eps, v), in x_t's dtype.
+    process: Any  # a Process; an exact solution knows which
+    consecutive: bool = False
+
+    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> PredictionBase:
+        """What x_t was: a prediction about x0 that knows the reverse step; real numbers come in x_t's dtype.
 
         Args:
             x_t: (B, *E).
@@ -39,44 +44,49 @@ class Denoiser(DenoiserBase):
     Args:
         network: ``network(x, time, condition) -> raw``, with x (B, *E) and time (B,).
         process: the forward chain.
-        prediction: what raw means: ``eps``, ``x0``, ``v``, ``preconditioned``, or a :class:`Parameterisation`.
-        variance: ``small``, ``large``, ``learned`` (raw then has twice the channels, the second half in -1 … 1), or a
-            callable ``(s, t) -> variance``.
+        prediction: what raw means: ``eps``, ``x0``, ``v``, ``mean``, ``preconditioned`` for real numbers, ``logits`` for bits and
+            symbols, the 2015 paper's ``gated_mean`` and ``reverse``, or a :class:`Parameterisation`; default the process's own.
+        variance: of a Gaussian reverse step: ``small``, ``large``, ``learned`` or ``free`` (raw then has twice the channels, the
+            second half for the variance), or a callable ``(s, t) -> variance``.
 
     Raises:
-        ValueError: for an eps prediction on a schedule that ends at alpha_bar_T = 0.
+        ValueError: for an eps prediction on a schedule that ends at alpha_bar_T = 0, and for a prediction of another kind of
+            data than the process's.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        process: Gaussian,
-        prediction: str | dict[str, Any] | Parameterisation = "eps",
+        process: Process,
+        prediction: str | dict[str, Any] | Parameterisation | None = None,
         variance: str | Callable[[Tensor, Tensor], Tensor] = "small",
     ) -> None:
         super().__init__()
         if isinstance(variance, str) and variance not in variances.NAMES:
             raise ValueError(f"no variance rule is called {variance!r}; there are {', '.join(variances.NAMES)}")
+        if variance in variances.LEARNED and not process.continuous:
+            raise ValueError("only a Gaussian reverse step has a variance to learn: leave variance out")
         self.network = network
         self.process = process
-        self.parameterisation = parameterisation.get(prediction, process.schedule)
+        self.parameterisation = registry.get(prediction, process)
+        self.consecutive = self.parameterisation.consecutive
         self.variance = variance
 
     def raw(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor | None]:
         """The network's own output and, where the variance is learned, its second half; both (B, *E), in x_t's dtype."""
         x_in, time = self.parameterisation.inputs(x_t, t)
-        raw = self.network(x_in, time, condition).to(x_t.dtype)
-        if self.variance != "learned":
+        raw = self.network(x_in, time, condition).to(x_in.dtype)
+        if self.variance not in variances.LEARNED:
             return raw, None
         raw, spread = raw.chunk(2, dim=1)
         return raw, spread
 
-    def interpret(self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor) -> Prediction:
+    def interpret(self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor) -> PredictionBase:
         """What an output of :meth:`raw` says about x_t."""
         rule = variances.rule(self.variance, self.process, x_t, spread)
-        return Prediction(self.process, x_t, t, rule, **self.parameterisation.given(raw, x_t, t))
+        return self.parameterisation.read(raw, spread, x_t, t, rule)
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> PredictionBase:
         t = times_for(x_t, t)
         raw, spread = self.raw(x_t, t, condition)
         return self.interpret(raw, spread, x_t, t)
@@ -92,10 +102,13 @@ class Clipped(DenoiserBase):
         super().__init__()
         self.denoiser = denoiser
         self.process = denoiser.process
+        self.consecutive = denoiser.consecutive
         self.low, self.high = low, high
 
     def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
         prediction = self.denoiser.predict(x_t, t, condition)
+        if not isinstance(prediction, Prediction):
+            raise ValueError("only predictions of real numbers can be clipped: bits and symbols have no range to leave")
         return prediction.with_x0(prediction.x0.clamp(self.low, self.high))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unstir.denoisers.base import DenoiserBase
 from unstir.denoisers.condition import Condition
-from unstir.denoisers.prediction import Prediction
+from unstir.denoisers.prediction import PredictionBase
 from unstir.schedules import Time
 
 
@@ -17,7 +17,8 @@ class Guided(DenoiserBase):
     """``uncond + w (cond - uncond)`` (Ho & Salimans 2022; their w is ours minus 1).
 
     Samples with w = 1 are the conditional model's, bit for bit, since only that branch is evaluated for them. The sum is
-    taken on the form that the model gives; x0, eps and v are linear in each other, so it is the same sum on all of them.
+    taken on the form that the model gives; x0, eps and v are linear in each other, so it is the same
+    sum on all of them; of bits and symbols the logits are mixed.
 
     Args:
         scale: w, one number or one for each sample (B,).
@@ -27,15 +28,16 @@ class Guided(DenoiserBase):
         super().__init__()
         self.denoiser = denoiser
         self.process = denoiser.process
+        self.consecutive = denoiser.consecutive
         self.scale = scale
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
+    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> PredictionBase:
         cond = self.denoiser.predict(x_t, t, condition)
-        w = torch.as_tensor(self.scale, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))
+        ((form, said),) = cond.given.items()
+        w = torch.as_tensor(self.scale, dtype=said.dtype, device=x_t.device).expand(len(x_t))
         rows = (w != 1).nonzero().squeeze(1)
         if condition is None or condition.label is None or len(rows) == 0:
             return cond
-        ((form, said),) = cond.given.items()
         uncond = self.denoiser.predict(x_t[rows], cond.t[rows], condition.select(rows).without()).given[form]
-        w = w[rows].reshape(-1, *(1,) * (x_t.ndim - 1))
+        w = w[rows].reshape(-1, *(1,) * (said.ndim - 1))
         return replace(cond, **{form: said.index_copy(0, rows, uncond + w * (said[rows] - uncond))})

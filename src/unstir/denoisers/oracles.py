@@ -15,8 +15,9 @@ from torch import Tensor
 from unstir.denoisers import variance as variances
 from unstir.denoisers.base import DenoiserBase, times_for
 from unstir.denoisers.condition import Condition
+from unstir.denoisers.discrete import DiscretePrediction
 from unstir.denoisers.prediction import Prediction
-from unstir.processes import Gaussian
+from unstir.processes import Binomial, Categorical, Gaussian
 from unstir.schedules import Time
 
 Variance = str | Callable[[Tensor, Tensor], Tensor]
@@ -92,3 +93,42 @@ class EmpiricalDenoiser(DenoiserBase):
         x0 = (weights @ points).reshape(x_t.shape)
         rule = variances.rule(self.variance, self.process, x_t)
         return Prediction(self.process, x_t, t, rule, given_x0=x0.to(x_t.dtype))
+
+
+class FiniteDenoiser(DenoiserBase):
+    """The exact p(x0 | x_t), element by element, of bits or symbols that take finitely many joint values.
+
+    ``p(x0 = k | x_t) = sum_{j: point j has k there} w_j prod_i q(x_t,i | point_j,i) / (the same over all points)``, in log space.
+    Elements are taken one by one: what is lost is that they hang together, which no factorised reverse step can say.
+
+    Args:
+        points: (N, *E), the joint values. weights: (N,), their probabilities; default all alike.
+    """
+
+    def __init__(self, process: Binomial | Categorical, points: Tensor, weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.process = process
+        self.points = points
+        weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights.double()
+        self.log_weights = (weights / weights.sum()).log()
+
+    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> DiscretePrediction:
+        t = times_for(x_t, t)
+        log_joint = self._log_joint(x_t, t)
+        # Per element and state, the joint masses of the points that have that state there.
+        has = self.process.states_of(self.points)  # (N, *E, K)
+        by_state = torch.where(has, log_joint.reshape(*log_joint.shape, *(1,) * (has.ndim - 1)), -torch.inf)
+        return DiscretePrediction(self.process, x_t, t, self.process.logits_of(by_state.logsumexp(1)))
+
+    def log_prob(self, x_t: Tensor, t: Time) -> Tensor:
+        """``log q(x_t)``, of the data after noising to t, nats, float64 (B,)."""
+        return self._log_joint(x_t, times_for(x_t, t)).logsumexp(1)
+
+    def _log_joint(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """``log w_j + log q(x_t | point_j)``: float64 (B, N)."""
+        columns = []
+        for point in self.points:
+            x0 = point.expand_as(x_t)
+            x0 = x0.double() if x0.is_floating_point() else x0
+            columns.append(self.process.marginal(x0, t).log_prob(x_t).flatten(1).sum(1, dtype=torch.float64))
+        return self.log_weights + torch.stack(columns, 1)

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unstir.distributions import Normal
-from unstir.processes import Gaussian
+from unstir.distributions import Distribution, Normal
+from unstir.processes import Gaussian, Process
 
 VarianceRule = Callable[[Tensor, Tensor], Tensor]
 """``(s, t) -> variance of p(x_s | x_t)``, s and t of shape (B,), the result meeting x_t (B, *E)."""
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A prediction about x_t at t: give one of ``x0, eps, v`` (B, *E), the other two follow from
+class PredictionBase(ABC):
+    """A prediction about x_t (B, *E) at t (B,), whatever the data: it knows the reverse step that follows from it."""
+
+    process: Process
+    x_t: Tensor
+    t: Tensor
+
+    @abstractmethod
+    def reverse(self, s: Tensor) -> Distribution:
+        """``p(x_s | x_t)`` for earlier times s, (B,), each below t."""
+
+    @property
+    @abstractmethod
+    def x0(self) -> Any:
+        """What the clean sample is thought to be: a point for real numbers, a distribution for the others."""
+
+    @property
+    @abstractmethod
+    def given(self) -> dict[str, Tensor]:
+        """The one form that was given, under its field's name: what guidance mixes."""
+
+
+@dataclass(frozen=True)
+class Prediction(PredictionBase):
+    """A prediction about real numbers: give one of ``x0, eps, v`` (B, *E), the other two follow from
 
     ``x_t = alpha_t x0 + sigma_t eps`` and ``v = alpha_t eps - sigma_t x0`` (Salimans & Ho 2022, App. D).
     """
 
     process: Gaussian
-    x_t: Tensor
-    t: Tensor
     variance: VarianceRule
     given_x0: Tensor | None = None
     given_eps: Tensor | None = None
@@ -37,9 +60,13 @@ class Prediction:
         fields = {"given_x0": self.given_x0, "given_eps": self.given_eps, "given_v": self.given_v}
         return {name: value for name, value in fields.items() if value is not None}
 
-    @cached_property
+    @property
     def x0(self) -> Tensor:
         """The predicted clean sample, ``E[x0 | x_t]`` of a perfect denoiser."""
+        return self._x0
+
+    @cached_property
+    def _x0(self) -> Tensor:
         if self.given_x0 is not None:
             return self.given_x0
         alpha, sigma = self._scales

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from unstir.denoisers.prediction import VarianceRule
-from unstir.processes import Gaussian
+from unstir.processes import Gaussian, Process
 
-NAMES = ("small", "large", "learned")
+NAMES = ("small", "large", "learned", "free")
+LEARNED = ("learned", "free")
+"""Those for which a network's output has a second half."""
 
 
 def rule(
-    name: str | Callable[..., Tensor], process: Gaussian, like: Tensor, spread: Tensor | None = None
+    name: str | Callable[..., Tensor], process: Process, like: Tensor, spread: Tensor | None = None
 ) -> VarianceRule:
     """The rule that a name stands for.
 
@@ -22,11 +24,12 @@ def rule(
     - ``large``: the step's, ``s2``, beta_t in the chain [HO20 §3.2];
     - ``learned``: the geometric interpolation ``exp(f log large + (1 - f) log small)`` with ``f = (spread + 1)/2``
       (Nichol & Dhariwal 2021, eq. 15): spread = -1 gives small, +1 large;
+    - ``free``: ``sigmoid(spread + logit s2)``, anything from 0 to 1 [SD15 App. D.2]; spread = 0 gives large;
     - a callable ``(s, t) -> variance``, of shape (B,) or one that meets x_t.
 
     Args:
         like: the x_t that the variance will meet, (B, *E).
-        spread: for ``learned``, the network's second half, (B, *E).
+        spread: for ``learned`` and ``free``, the network's second half, (B, *E).
     """
     if callable(name):
 
@@ -38,12 +41,15 @@ def rule(
         return from_callable
 
     def variance(s: Tensor, t: Tensor) -> Tensor:
+        assert isinstance(process, Gaussian)
         small, large = process.variances(s, t, like)
         if name == "small":
             return small
         if name == "large":
             return large
         assert spread is not None
+        if name == "free":
+            return torch.sigmoid(spread + torch.logit(large).to(spread.dtype))
         f = (spread + 1) / 2
         # At s = 0 the posterior is a point and log small is -inf: any f < 1 must give 0, f = 1 not NaN, and f > 1, which
         # nothing forbids a network, not infinity.

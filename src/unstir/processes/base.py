@@ -21,11 +21,13 @@ class Process(ABC):
     x. What differs between kinds of data is said here, so that the bound, the objectives and the samplers need not ask.
 
     Attributes:
+        continuous: whether x holds real numbers, which a solver can move along, and a decoder's log p is a density.
         decoder: how the bound reads the last step, p(x0 | x_1), unless told otherwise.
         prediction: what a network says about x_t unless told otherwise.
         sampler: the sampler that walks this chain backwards unless told otherwise.
     """
 
+    continuous: bool = False
     decoder: str
     prediction: str
     sampler: str
@@ -43,8 +45,8 @@ class Process(ABC):
         """``q(x_t | x0)``."""
 
     @abstractmethod
-    def posterior(self, x_t: Tensor, x0: Tensor | Distribution, s: Time, t: Time) -> Distribution:
-        """``q(x_s | x_t, x0)``; averaged over x0 where x0 is itself a distribution."""
+    def posterior(self, x_t: Tensor, x0: Any, s: Time, t: Time) -> Distribution:
+        """``q(x_s | x_t, x0)``; averaged over x0 where x0, else a tensor (B, *E), is itself a distribution of the data's kind."""
 
     @abstractmethod
     def prior(

@@ -20,6 +20,7 @@ class Gaussian(Process):
     Only ``alpha`` and ``sigma`` are asked of the schedule.
     """
 
+    continuous = True
     decoder = "discretized"
     prediction = "eps"
     sampler = "ddim"
@@ -41,8 +42,7 @@ class Gaussian(Process):
         [HO20 eqs. 6, 7] at s = t - 1. At s = 0 it is a point at x0. When x0 is itself a distribution, the posterior is
         averaged over it: the mean moves to its mean, and its variance comes in through the square of x0's coefficient.
         """
-        s, t = column(s, x_t), column(t, x_t)
-        from_t, from_0, variance = self._posterior(s, t)
+        from_t, from_0, variance = self.posterior_coefficients(s, t, x_t)
         if isinstance(x0, Normal):
             variance = variance + from_0**2 * x0.variance
             x0 = x0.mean
@@ -74,14 +74,18 @@ class Gaussian(Process):
         Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E). They bound the variance of ``q(x_s | x_t)`` from below and,
         for data of unit variance at most, from above [SD15 App. A].
         """
+        return self.posterior_coefficients(s, t, like)[2], self._kernel(column(s, like), column(t, like))[1]
+
+    def posterior_coefficients(self, s: Time, t: Time, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(a sigma_s²/sigma_t², alpha_s s2/sigma_t², s2 sigma_s²/sigma_t²)``: of x_t, of x0, and the variance.
+
+        Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E).
+        """
         s, t = column(s, like), column(t, like)
-        return self._posterior(s, t)[2], self._kernel(s, t)[1]
+        a, s2 = self._kernel(s, t)
+        var_s, var_t = self.schedule.sigma(s) ** 2, self.schedule.sigma(t) ** 2
+        return a * var_s / var_t, self.schedule.alpha(s) * s2 / var_t, s2 * var_s / var_t
 
     def _kernel(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         a = self.schedule.alpha(t) / self.schedule.alpha(s)
         return a, self.schedule.sigma(t) ** 2 - a**2 * self.schedule.sigma(s) ** 2
-
-    def _posterior(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a, s2 = self._kernel(s, t)
-        var_s, var_t = self.schedule.sigma(s) ** 2, self.schedule.sigma(t) ** 2
-        return a * var_s / var_t, self.schedule.alpha(s) * s2 / var_t, s2 * var_s / var_t

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.denoisers import Condition, DenoiserBase, Prediction
+from unstir.denoisers import Condition, DenoiserBase, PredictionBase
 from unstir.noise import NoiseSource
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler, State
@@ -42,7 +42,7 @@ def walk(
     condition: Condition | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Iterator[tuple[State, Prediction]]:
+) -> Iterator[tuple[State, PredictionBase]]:
     """One sampling run, seen after every network call: the state it led to, and the prediction it was made from.
 
     Args:
@@ -50,7 +50,11 @@ def walk(
         seed, indices: which samples these are; sample i of a seed is the same alone and in any batch. Default 0 … B-1.
         condition: with leading dimension B.
         device: default the denoiser's own.
+
+    Raises:
+        ValueError: when sampler or grid do not suit the denoiser.
     """
+    _check_suits(denoiser, sampler, grid)
     if device is None:
         device = next((p.device for p in denoiser.parameters()), torch.device("cpu"))
     indices = range(shape[0]) if indices is None else indices
@@ -71,3 +75,15 @@ def sample(denoiser: DenoiserBase, sampler: Sampler, grid: Grid, shape: Sequence
     # deque(maxlen=1), not unpacking: a list of all steps would hold every batch of the walk in memory.
     ((state, _),) = deque(walk(denoiser, sampler, grid, shape, **options), maxlen=1)
     return state.x
+
+
+def _check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
+    if sampler.continuous and not denoiser.process.continuous:
+        raise ValueError(
+            f"{type(sampler).__name__.lower()} moves along real numbers, which this data is not: use the sampler "
+            f'"{denoiser.process.sampler}"'
+        )
+    if denoiser.consecutive and not bool((grid.times.diff() == -1).all()):
+        raise ValueError(
+            f"this network speaks of the step from t to t - 1 alone: walk the whole chain, steps = {denoiser.process.T}"
+        )

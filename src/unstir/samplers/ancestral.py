@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from unstir.denoisers import Prediction
+from unstir.denoisers import PredictionBase
 from unstir.noise import NoiseSource
-from unstir.samplers.base import Sampler, State, draw
+from unstir.samplers.base import Sampler, State, source
 
 
 class Ancestral(Sampler):
-    """``x_s ~ p(x_s | x_t)``, the denoiser's reverse distribution for the pair (s, t); at s = 0 its mean."""
+    """``x_s ~ p(x_s | x_t)``, the denoiser's reverse distribution for the pair (s, t); real numbers end, at s = 0, at its mean."""
 
     stochastic = True
+    continuous = False
 
-    def move(self, state: State, prediction: Prediction, noise: NoiseSource | None) -> Tensor:
+    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Tensor:
         s = state.time(1)
-        reverse = prediction.reverse(s)
-        last = (s == 0).reshape(-1, *(1,) * (state.x.ndim - 1))
-        return torch.where(last, reverse.mean, reverse.sample(draw(noise, state)))
+        return prediction.reverse(s).draw(source(noise), "step", state.position, final=s == 0)

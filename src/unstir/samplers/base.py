@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from unstir.denoisers import Prediction
+from unstir.denoisers import PredictionBase
 from unstir.noise import NoiseSource
 
 
@@ -61,10 +61,12 @@ class Sampler:
     Attributes:
         order: its order of accuracy as a solver of the probability-flow ODE (1 for stochastic ones: weak order).
         stochastic: whether it draws noise on the way.
+        continuous: whether it moves along x itself, which bits and symbols do not let it.
     """
 
     order: int = 1
     stochastic: bool = False
+    continuous: bool = True
 
     def calls(self, steps: int) -> int:
         """How many network calls a walk of so many steps down to t = 0 takes."""
@@ -84,7 +86,7 @@ class Sampler:
         """What to predict about next: x (B, *E) and t (B,). Only meant for rows that are not done."""
         return state.x, state.time()
 
-    def advance(self, state: State, prediction: Prediction, noise: NoiseSource | None = None) -> State:
+    def advance(self, state: State, prediction: PredictionBase, noise: NoiseSource | None = None) -> State:
         """The state one network call later.
 
         Args:
@@ -93,16 +95,21 @@ class Sampler:
         """
         return replace(state, x=self.move(state, prediction, noise), position=state.position + 1)
 
-    def move(self, state: State, prediction: Prediction, noise: NoiseSource | None) -> Tensor:
+    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Tensor:
         """x at the next time, for solvers that take one call a step."""
         raise TypeError(f"{type(self).__name__} does not say how it moves")
 
 
-def draw(noise: NoiseSource | None, state: State) -> Tensor:
-    """The noise of the step each row stands at."""
+def source(noise: NoiseSource | None) -> NoiseSource:
+    """The source that a stochastic sampler must have been given."""
     if noise is None:
         raise ValueError("this sampler is stochastic: it needs a NoiseSource")
-    return noise.normal(state.x.shape[1:], "step", state.position, dtype=state.x.dtype)
+    return noise
+
+
+def draw(noise: NoiseSource | None, state: State) -> Tensor:
+    """Normal noise of the step each row stands at."""
+    return source(noise).normal(state.x.shape[1:], "step", state.position, dtype=state.x.dtype)
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:

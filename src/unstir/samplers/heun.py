@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unstir.denoisers import Prediction
+from unstir.denoisers import Prediction, PredictionBase
 from unstir.noise import NoiseSource
 from unstir.samplers.base import Sampler, State, per_row
 
@@ -37,7 +37,8 @@ class Heun(Sampler):
     def query(self, state: State) -> tuple[Tensor, Tensor]:
         return state.x, state.time(state.history["halfway"].long())
 
-    def advance(self, state: State, prediction: Prediction, noise: NoiseSource | None = None) -> State:
+    def advance(self, state: State, prediction: PredictionBase, noise: NoiseSource | None = None) -> State:
+        assert isinstance(prediction, Prediction)
         schedule, s = prediction.process.schedule, state.time(1)
         alpha, sigma = per_row(schedule.alpha(s), state.x), per_row(schedule.sigma(s), state.x)
         halfway = state.history["halfway"]

@@ -126,7 +126,7 @@ class Trainer:
             hidden = source.uniform((), "label dropout") < config.label_dropout
             condition = Condition(self.engine.send(labels), hidden)
         t = draw_times(config.times, self.denoiser, source.uniform((), "time"), whole=self.objective.whole_times)
-        eps = source.normal(x0.shape[1:], "noise")
+        eps = self.denoiser.process.noise(source, x0.shape[1:], "noise")
         # Dropout draws from torch's own generator: seeded by the position, it too is the same after a resume.
         torch.manual_seed((config.seed * 1_000_003 + first) % (1 << 63))
         with self.engine.autocast():
@@ -156,7 +156,7 @@ class Trainer:
         losses = []
         with self.averaged(), self.engine.autocast():
             for i, t in enumerate(times):
-                eps = source.normal(x0.shape[1:], "held-out", i)
+                eps = self.denoiser.process.noise(source, x0.shape[1:], "held-out", i)
                 losses.append(float(self.objective(self.denoiser, x0, t.expand(len(x0)), eps, condition).mean()))
         return times.tolist(), losses
 

@@ -1,0 +1,67 @@
+"""The terms of the bound, one at a time: differentiable, in nats per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unstir.denoisers import Prediction, PredictionBase
+from unstir.distributions import DiscretizedNormal, Normal
+
+DecoderVariance = str | Callable[[Prediction], Tensor]
+DECODERS = ("discretized", "normal", "reverse", "forward")
+
+
+def nats(elementwise: Tensor) -> Tensor:
+    """The sum over a sample's numbers, float64 (B,)."""
+    return elementwise.flatten(1).sum(1, dtype=torch.float64)
+
+
+def step_nats(prediction: PredictionBase, x0: Tensor, s: Tensor) -> Tensor:
+    """``KL(q(x_s | x_t, x0) ‖ p(x_s | x_t))`` for a prediction about x_t, nats per sample (B,), s > 0 [HO20 eq. 5]."""
+    posterior = prediction.process.posterior(prediction.x_t, x0, s, prediction.t)
+    return nats(posterior.kl(prediction.reverse(s)))
+
+
+def decoder_nats(
+    prediction: PredictionBase,
+    x0: Tensor,
+    decoder: str | None = None,
+    decoder_variance: DecoderVariance = "beta_1",
+    above: float | None = None,
+) -> Tensor:
+    """``-log p(x0 | x_1)`` for a prediction about x_1, nats per sample (B,) [HO20 eq. 13].
+
+    Args:
+        decoder: ``discretized`` (8-bit levels), ``normal`` (a density), ``reverse`` (the denoiser's own reverse step at s = 0),
+            or None for the process's own.
+        decoder_variance: of the first two: ``beta_1``, ``ho20``, ``reverse`` (the denoiser's own rule at s = 0), or a callable.
+        above: the chain's next time after t_1, which ``ho20`` needs.
+    """
+    decoder = decoder or prediction.process.decoder
+    if decoder == "reverse":
+        return -nats(prediction.reverse(torch.zeros_like(prediction.t)).log_prob(x0))
+    if decoder not in DECODERS:
+        raise ValueError(f"no decoder is called {decoder!r}; there are {', '.join(DECODERS)}")
+    if not isinstance(prediction, Prediction):
+        raise ValueError(f'the decoder "{decoder}" is for real numbers; bits and symbols have "reverse" and "forward"')
+    variance = _decoder_variance(prediction, x0, decoder_variance, above)
+    kind = DiscretizedNormal if decoder == "discretized" else Normal
+    return -nats(kind(prediction.x0, variance).log_prob(x0))
+
+
+def _decoder_variance(prediction: Prediction, x0: Tensor, rule: DecoderVariance, above: float | None) -> Tensor:
+    process, t = prediction.process, prediction.t
+    if callable(rule):
+        return rule(prediction)
+    if rule == "beta_1":
+        return process.marginal(x0, t).variance
+    if rule == "reverse":
+        return prediction.variance(torch.zeros_like(t), t)
+    if rule == "ho20":
+        if above is None:
+            raise ValueError('decoder_variance="ho20" is beta-tilde_2: it needs a chain of at least two steps')
+        return process.variances(t, torch.full_like(t, above), x0)[0]
+    raise ValueError(f"no decoder variance is called {rule!r}; there are beta_1, ho20, reverse, or a callable")

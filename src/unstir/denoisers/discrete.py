@@ -1,0 +1,144 @@
+"""What networks say about bits and symbols: logits of x0, or of the reverse step itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.denoisers.parameterisation import Parameterisation, time_dtype
+from unstir.denoisers.prediction import PredictionBase, VarianceRule
+from unstir.distributions import Bernoulli, Distribution
+from unstir.processes import Binomial, Categorical
+
+
+@dataclass(frozen=True)
+class DiscretePrediction(PredictionBase):
+    """A prediction about bits or symbols: a distribution over x0, element by element.
+
+    ``p(x_s | x_t) = sum_x0 p(x0 | x_t) q(x_s | x_t, x0)``, exact when p(x0 | x_t) is; with ``joint``
+    ``∝ sum_x0 p(x0 | x_t) q(x_s, x_t | x0)`` instead (Austin et al. 2021, eq. 4), which is another thing.
+
+    Args:
+        logits: of x0, laid out as a network gives them: (B, *E) for bits, (B, C·K, …) for symbols.
+    """
+
+    process: Binomial | Categorical
+    logits: Tensor
+    joint: bool = False
+
+    @property
+    def x0(self) -> Any:
+        return self.process.x0_of(self.logits)
+
+    @property
+    def given(self) -> dict[str, Tensor]:
+        return {"logits": self.logits}
+
+    def reverse(self, s: Tensor) -> Distribution:
+        average = self.process.joint_posterior if self.joint else self.process.posterior
+        return average(self.x_t, self.x0, s, self.t)
+
+
+class Logits(Parameterisation):
+    """Logits of p(x0 | x_t), learned by their cross-entropy (Austin et al. 2021, §3.3).
+
+    The network sees the states as the process encodes them: bits as ±1, symbols one-hot.
+
+    Args:
+        joint: read the reverse step by D3PM's eq. 4, see :class:`DiscretePrediction`.
+    """
+
+    name = "logits"
+    processes = (Binomial, Categorical)
+    process: Binomial | Categorical
+
+    def __init__(self, process: Binomial | Categorical, joint: bool = False) -> None:
+        super().__init__(process)
+        self.joint = joint
+
+    def inputs(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.process.encode(x_t)
+        return seen, (t - 1).to(time_dtype(seen))
+
+    def read(
+        self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor, variance: VarianceRule
+    ) -> DiscretePrediction:
+        return DiscretePrediction(self.process, x_t, t, raw, self.joint)
+
+    def error(self, raw: Tensor, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """``-log p(x0 | x_t)``, nats."""
+        return -self.process.x0_of(raw).log_prob(x0)
+
+    def x0_error(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t, dtype=torch.float64)
+
+    def describe(self) -> str | dict[str, Any]:
+        return {"name": self.name, "joint": self.joint}
+
+
+@dataclass(frozen=True)
+class ReversePrediction(PredictionBase):
+    """The next bits themselves: ``p(x_{t-1} = 1 | x_t)``, said without a detour over x0 [SD15 Table App.1].
+
+    Args:
+        logits: of x_{t-1} = 1, (B, *E).
+    """
+
+    process: Binomial
+    logits: Tensor
+
+    @property
+    def x0(self) -> Bernoulli:
+        """The clean bits that would make this step: ``p = sum_x0 p(x0) q(x_{t-1} | x_t, x0)`` solved for p(x0 = 1), cut to 0 … 1."""
+        one = torch.ones_like(self.x_t)
+        high, low = (self.process.posterior(self.x_t, bit * one, self.t - 1, self.t).mean for bit in (1, 0))
+        return Bernoulli.from_probs(((self.logits.sigmoid() - low) / (high - low)).clamp(0, 1))
+
+    @property
+    def given(self) -> dict[str, Tensor]:
+        return {"logits": self.logits}
+
+    def reverse(self, s: Tensor) -> Bernoulli:
+        """``p(x_{t-1} | x_t)``.
+
+        Raises:
+            ValueError: for another s than t - 1: of longer steps this prediction says nothing.
+        """
+        if not bool((s == self.t - 1).all()):
+            raise ValueError("this network speaks of the step from t to t - 1 alone: walk the whole chain, steps = T")
+        return Bernoulli(self.logits)
+
+
+class Reverse(Parameterisation):
+    """``p(x_{t-1} = 1 | x_t) = sigmoid(raw)``, bit by bit: the binomial half of [SD15] (Table App.1, f_b).
+
+    Args:
+        offset: add the logit of the forward kernel read backwards, ``T_pi(x_{t-1} | x_t; beta_t)``, which is the right step for data
+            that are the prior's own. An untrained network makes that step, and at a long chain's small beta its output is a
+            small correction instead of a copy of x_t.
+    """
+
+    name = "reverse"
+    processes = (Binomial,)
+    consecutive = True
+    process: Binomial
+
+    def __init__(self, process: Binomial, offset: bool = True) -> None:
+        super().__init__(process)
+        self.offset = offset
+
+    def inputs(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.process.encode(x_t), (t - 1).to(time_dtype(x_t))
+
+    def read(
+        self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor, variance: VarianceRule
+    ) -> ReversePrediction:
+        if self.offset:
+            raw = raw + self.process.step(x_t, t - 1, t).logits
+        return ReversePrediction(self.process, x_t, t, raw)
+
+    def describe(self) -> str | dict[str, Any]:
+        return {"name": self.name, "offset": self.offset}
