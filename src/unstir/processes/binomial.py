@@ -63,11 +63,9 @@ class Binomial(Process):
         one, zero = self._kernel(torch.zeros_like(s), s)
         if isinstance(x0, Tensor):
             return Bernoulli(seen + _choose(_bits(x0), one, zero))
-        if not isinstance(x0, Bernoulli):
-            raise ValueError(f"x0 is bits or a Bernoulli distribution of them, not {type(x0).__name__}")
         return _mixture(x0, seen + one.to(x_t.dtype), seen + zero.to(x_t.dtype))
 
-    def joint_posterior(self, x_t: Tensor, x0: Bernoulli, s: Time, t: Time) -> Bernoulli:
+    def joint_posterior(self, x_t: Tensor, x0: Distribution, s: Time, t: Time) -> Bernoulli:
         """``∝ sum_x0 q(x_s, x_t | x0) p(x0)``, the reverse step of Austin et al. 2021, eq. 4.
 
         It takes p(x0) for what was known before x_t was seen, so with ``p(x0) = q(x0 | x_t)`` it counts x_t twice, and is another
@@ -105,6 +103,14 @@ class Binomial(Process):
         """What a network's raw output (B, *E) says about x0: the logits of its bits."""
         return Bernoulli(raw)
 
+    def states_of(self, x0: Tensor) -> Tensor:
+        """Which of the two values each bit has: bool (N, *E, 2)."""
+        return torch.stack([x0 == 0, x0 == 1], -1)
+
+    def logits_of(self, log_masses: Tensor) -> Tensor:
+        """What a network would say for log masses (B, *E, 2): the inverse of :meth:`x0_of`."""
+        return log_masses[..., 1] - log_masses[..., 0]
+
     def features(self, shape: Sequence[int]) -> tuple[int, int]:
         """A network's channels, in and out, for an event of the given shape (C, …): C and C."""
         return shape[0], shape[0]
@@ -128,8 +134,10 @@ def _choose(x: Tensor, one: Tensor, zero: Tensor) -> Tensor:
     return torch.where(x == 1, one, zero).to(x.dtype)
 
 
-def _mixture(weight: Bernoulli, one: Tensor, zero: Tensor) -> Bernoulli:
+def _mixture(weight: Distribution, one: Tensor, zero: Tensor) -> Bernoulli:
     """``P(1) sigmoid(one) + P(0) sigmoid(zero)``, P being the weight, through logarithms of both values."""
+    if not isinstance(weight, Bernoulli):
+        raise ValueError(f"x0 is bits or a Bernoulli distribution of them, not {type(weight).__name__}")
     logits = weight.logits.to(one.dtype)
     log_one, log_zero = logsigmoid(logits), logsigmoid(-logits)
     return Bernoulli(

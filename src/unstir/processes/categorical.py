@@ -87,7 +87,7 @@ class Categorical(Process):
         )
 
     def joint_posterior(
-        self, x_t: Tensor, x0: distributions.Categorical, s: Time, t: Time
+        self, x_t: Tensor, x0: distributions.Distribution, s: Time, t: Time
     ) -> distributions.Categorical:
         """``∝ sum_x0 q(x_s, x_t | x0) p(x0)``, the reverse step of Austin et al. 2021, eq. 4; logits (B, *E, S).
 
@@ -132,6 +132,14 @@ class Categorical(Process):
         if raw.shape[1] % self.classes:
             raise ValueError(f"{raw.shape[1]} channels do not divide among {self.classes} classes")
         return distributions.Categorical(self._padded(raw.unflatten(1, (-1, self.classes)).movedim(2, -1)))
+
+    def states_of(self, x0: Tensor) -> Tensor:
+        """Which class each element has: bool (N, *E, K)."""
+        return x0[..., None] == torch.arange(self.classes, device=x0.device)
+
+    def logits_of(self, log_masses: Tensor) -> Tensor:
+        """What a network would say for log masses (B, C, …, K): the inverse of :meth:`x0_of`."""
+        return log_masses.movedim(-1, 2).flatten(1, 2)
 
     def features(self, shape: Sequence[int]) -> tuple[int, int]:
         """A network's channels, in and out, for an event of the given shape (C, …): C·S and C·K."""
