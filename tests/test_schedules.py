@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,19 +10,46 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.oracles.curves import ENDING_ABOVE_ZERO, SCHEDULES, Curve
-from unstir.schedules import Cosine, FromBetas, InverseTime, LinearBeta, Schedule, from_description
+from tests.oracles.curves import CHAINS, EVERY, EXPLODING, PRESERVING, Curve
+from unstir.processes import Gaussian
+from unstir.schedules import (
+    NAMES,
+    Chain,
+    Constant,
+    Cosine,
+    EDMSigma,
+    FromBetas,
+    InverseTime,
+    LinearBeta,
+    MonotoneLogSNR,
+    Quadratic,
+    Rescaled,
+    Schedule,
+    SigmoidAlphaBar,
+    SigmoidBeta,
+    from_description,
+    schedule_curves,
+)
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 betas = st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=40)
-every = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+every = pytest.mark.parametrize("schedule", EVERY.values(), ids=EVERY.keys())
+preserving = pytest.mark.parametrize("schedule", PRESERVING.values(), ids=PRESERVING.keys())
+chains = pytest.mark.parametrize("schedule", CHAINS.values(), ids=CHAINS.keys())
+STATED_FOR_1000 = [LinearBeta, Quadratic, Constant, SigmoidBeta]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_graphs() -> Iterator[None]:
+    with torch.no_grad():
+        yield
 
 
 def _scan(schedule: Schedule, places: int = 257) -> torch.Tensor:
     return torch.linspace(0, schedule.T, places, dtype=torch.float64)
 
 
-@every
+@preserving
 def test_the_table_is_the_product_of_the_chain(schedule: Schedule) -> None:
     """alpha_bar == cumprod(1 - beta), also after clipping (the cosine's), with alpha_bar[0] == 1, strictly falling."""
     assert schedule.alpha_bar.dtype == torch.float64
@@ -38,10 +66,10 @@ def test_the_table_is_the_product_of_the_chain(schedule: Schedule) -> None:
 def test_any_betas_make_a_falling_table(values: list[float]) -> None:
     schedule = FromBetas(torch.tensor(values, dtype=torch.float64))
     np.testing.assert_allclose(schedule.alpha_bar[1:].numpy(), np.cumprod(1 - np.array(values)), rtol=1e-12, atol=0)
-    assert bool((schedule._log_alpha_bar.diff() < 0).all())
+    assert bool((schedule.log_alpha_bar(torch.arange(schedule.T + 1)).diff() < 0).all())
 
 
-@every
+@preserving
 def test_whole_times_read_the_table_exactly(schedule: Schedule) -> None:
     t = torch.arange(schedule.T + 1)
     torch.testing.assert_close(schedule.alpha(t) ** 2, schedule.alpha_bar, rtol=1e-14, atol=0)
@@ -50,7 +78,7 @@ def test_whole_times_read_the_table_exactly(schedule: Schedule) -> None:
     assert float(schedule.sigma(0)) == 0
 
 
-@every
+@chains
 def test_real_times_follow_the_stated_interpolation(schedule: Schedule) -> None:
     curve = Curve(schedule)
     t = _scan(schedule)
@@ -59,7 +87,7 @@ def test_real_times_follow_the_stated_interpolation(schedule: Schedule) -> None:
     assert bool((schedule.log_alpha_bar(t).diff() < 0).all())
 
 
-@every
+@preserving
 def test_variance_is_preserved(schedule: Schedule) -> None:
     t = _scan(schedule)
     torch.testing.assert_close(
@@ -74,6 +102,8 @@ def test_log_snr_is_that_of_alpha_and_sigma_and_falls(schedule: Schedule) -> Non
     torch.testing.assert_close(schedule.log_snr(t), expected, rtol=1e-12, atol=1e-12)
     assert bool((schedule.log_snr(t).diff() < 0).all())
     assert float(schedule.log_snr(0)) == math.inf
+    assert float(schedule.alpha(0)) == 1
+    assert float(schedule.sigma(0)) == 0
 
 
 @every
@@ -121,13 +151,70 @@ def test_inverse_time_of_one_step_is_pure_noise() -> None:
     assert InverseTime(1).alpha_bar.tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("T", [1, 7, 20, 100, 999, 1000, 4000])
-def test_a_rescaled_chain_forgets_as_much_whatever_its_length(T: int) -> None:
-    """Trap 9 and 10: unscaled betas leave alpha_bar_100 = .364, and betas times 1000/T pass 1 at T = 20."""
-    schedule, full = LinearBeta.rescaled(T), LinearBeta()
+@pytest.mark.parametrize("T", [1, 2, 7, 20, 100, 999, 1000, 4000])
+@pytest.mark.parametrize("kind", STATED_FOR_1000, ids=lambda kind: kind.name)
+def test_a_rescaled_chain_forgets_as_much_whatever_its_length(kind: type[LinearBeta], T: int) -> None:
+    """Traps 9 and 10: unscaled betas leave linear alpha_bar_100 = .364, and betas times 1000/T pass 1 at T = 20."""
+    schedule, full = kind.rescaled(T), kind()
+    assert schedule.T == T
     assert bool(((schedule.betas > 0) & (schedule.betas < 1)).all())
-    assert float(schedule.alpha_bar[-1]) == pytest.approx(float(full.alpha_bar[-1]), rel=1e-10)
-    assert float(LinearBeta(100).alpha_bar[-1]) == pytest.approx(0.364, abs=1e-3)
+    t = torch.arange(T + 1, dtype=torch.float64)
+    curve = Curve(full)
+    expected = torch.tensor([curve(min(u * 1000 / T, 1000.0)) for u in t.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(schedule.alpha_bar, expected, rtol=1e-10, atol=0)
+    assert schedule.prior_report() is None
+
+
+def test_a_rescaled_chain_takes_the_arguments_of_the_long_one() -> None:
+    """Latent diffusion's betas at 50 steps: the same end as at 1000."""
+    long, short = Quadratic(1000, 0.00085, 0.012), Quadratic.rescaled(50, beta_start=0.00085, beta_end=0.012)
+    assert float(short.alpha_bar[-1]) == pytest.approx(float(long.alpha_bar[-1]), rel=1e-11)
+
+
+@pytest.mark.parametrize("T", [1, 3, 60, 100])
+def test_any_chain_can_be_rescaled(T: int) -> None:
+    """Also one that ends at 0: 1 - t/T stays 1 - t/T."""
+    t = torch.arange(T + 1, dtype=torch.float64)
+    shorter = Rescaled(InverseTime(60), T)
+    if 60 % T == 0:
+        torch.testing.assert_close(shorter.alpha_bar, 1 - t / T, rtol=1e-12, atol=0)
+    assert float(shorter.alpha_bar[-1]) == 0
+    torch.testing.assert_close(Rescaled(shorter, T).alpha_bar, shorter.alpha_bar, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("mean_square", [0.0, 0.25, 1.0, 9.0])
+@every
+def test_the_prior_kl_is_that_of_the_process(schedule: Schedule, mean_square: float) -> None:
+    """The KL of the distributions themselves, averaged over data of that mean square."""
+    x0 = math.sqrt(2 * mean_square) * torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    process = Gaussian(schedule)
+    kl = process.marginal(x0, schedule.T).kl(process.prior(x0.shape, torch.float64)).mean()
+    assert schedule.prior_kl_bits(mean_square) == pytest.approx(float(kl) / math.log(2), rel=1e-9, abs=1e-14)
+
+
+def test_a_chain_that_forgets_too_little_is_reported_with_the_number() -> None:
+    """Trap 9: linear betas stated for 1000 steps, run over 100, with data of mean square 1/4."""
+    short = LinearBeta(100)
+    assert float(short.alpha_bar[-1]) == pytest.approx(0.364, abs=1e-3)
+    assert short.prior_kl_bits(0.25) == pytest.approx(0.129, abs=1e-3)
+    report = short.prior_report(0.25)
+    assert report is not None
+    assert "0.129 bits/dim" in report
+    assert "\n" not in report
+    assert LinearBeta().prior_report(0.25) is None
+    assert InverseTime(5).prior_kl_bits(7.0) == 0
+    # the end of latent diffusion's chain, well known for what it leaves
+    assert "0.00337" in str(Quadratic(1000, 0.00085, 0.012).prior_report())
+
+
+def test_a_report_comes_above_a_thousandth_of_a_bit() -> None:
+    for beta in (0.95, 0.97, 0.9986, 0.9987, 0.999):
+        schedule = FromBetas(torch.tensor([beta], dtype=torch.float64))
+        assert (schedule.prior_report() is None) == (schedule.prior_kl_bits() <= 1e-3)
+    # -log(1 - (1 - beta)) / 2 ln 2 at unit mean square
+    assert FromBetas(torch.tensor([0.9], dtype=torch.float64)).prior_kl_bits() == pytest.approx(
+        -math.log(0.9) / (2 * math.log(2)), rel=1e-12
+    )
 
 
 def test_linear_is_the_papers() -> None:
@@ -152,10 +239,79 @@ def test_cosine_follows_its_curve_until_the_clip(T: int) -> None:
     assert 0 < float(schedule.alpha_bar[-1]) < 1
 
 
+def test_quadratic_is_linear_in_the_root() -> None:
+    schedule = Quadratic(40, 0.0004, 0.09)
+    roots = schedule.betas.sqrt()
+    assert (float(roots[0]), float(roots[-1])) == pytest.approx((0.02, 0.3), rel=1e-14)
+    torch.testing.assert_close(roots.diff(), torch.full((39,), 0.28 / 39, dtype=torch.float64), rtol=1e-11, atol=0)
+
+
+def test_constant_decays_geometrically_and_stays_constant_when_rescaled() -> None:
+    t = torch.arange(301, dtype=torch.float64)
+    torch.testing.assert_close(Constant(300, 0.02).alpha_bar, 0.98**t, rtol=1e-12, atol=0)
+    for T in (5, 40):
+        beta = 1 - (1 - 0.01) ** (1000 / T)
+        torch.testing.assert_close(Constant.rescaled(T).betas, Constant(T, beta).betas, rtol=1e-11, atol=0)
+
+
+def test_sigmoid_in_beta_has_betas_whose_logit_is_linear() -> None:
+    low, high, T = 1e-3, 0.05, 41
+    betas = SigmoidBeta(T, low, high, span=4.0).betas
+    logits = torch.logit((betas - low) / (high - low))
+    torch.testing.assert_close(logits, torch.linspace(-4, 4, T, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("start", "end", "tau"), [(-3, 3, 1.0), (0, 3, 0.7), (-1, 2, 1.3)])
+def test_sigmoid_in_alpha_bar_follows_its_curve_to_the_clip(start: float, end: float, tau: float) -> None:
+    T = 50
+    schedule = SigmoidAlphaBar(T, start, end, tau)
+    s = lambda u: 1 / (1 + math.exp(-(start + (end - start) * u) / tau))  # noqa: E731
+    curve = [(s(1) - s(t / T)) / (s(1) - s(0)) for t in range(T)]
+    np.testing.assert_allclose(schedule.alpha_bar[:-1].numpy(), curve, rtol=1e-11, atol=0)
+    assert float(schedule.alpha_bar[-1]) == pytest.approx(1e-9, rel=1e-12)
+    # unclipped it ends at 0, like InverseTime
+    assert float(SigmoidAlphaBar(T, start, end, tau, clip_min=0).alpha_bar[-1]) == 0
+
+
+def test_the_two_sigmoids_are_different_things() -> None:
+    """One is symmetric in alpha_bar around T/2; the other's betas are, and its alpha_bar is not a sigmoid of t."""
+    in_alpha_bar, in_beta = SigmoidAlphaBar(1000), SigmoidBeta(1000)
+    torch.testing.assert_close(
+        in_alpha_bar.alpha_bar[:-1] + in_alpha_bar.alpha_bar.flip(0)[:-1],
+        torch.ones(1000, dtype=torch.float64),
+        atol=1e-8,
+        rtol=0,
+    )
+    torch.testing.assert_close(
+        in_beta.betas + in_beta.betas.flip(0), torch.full((1000,), 0.0201, dtype=torch.float64), rtol=1e-12, atol=0
+    )
+    assert float((in_alpha_bar.alpha_bar - in_beta.alpha_bar).abs().max()) > 0.1
+    assert float((in_beta.alpha_bar + in_beta.alpha_bar.flip(0) - 1).abs().max()) > 0.1
+    assert float((in_alpha_bar.betas + in_alpha_bar.betas.flip(0)).diff().abs().max()) > 0.1
+
+
+def test_a_sigmoid_that_is_clipped_early_is_refused() -> None:
+    with pytest.raises(ValueError, match="larger tau"):
+        SigmoidAlphaBar(1000, -3, 3, tau=0.1)
+
+
 @every
 def test_a_schedule_is_rebuilt_from_its_description(schedule: Schedule) -> None:
     again = from_description(json.loads(json.dumps(schedule.describe())))
-    assert torch.equal(again._log_alpha_bar, schedule._log_alpha_bar)
+    assert type(again) is type(schedule)
+    assert again.describe() == schedule.describe()
+    assert again.prior_variance == schedule.prior_variance
+    t = _scan(schedule)
+    for read, first in (
+        (again.alpha, schedule.alpha),
+        (again.sigma, schedule.sigma),
+        (again.log_snr, schedule.log_snr),
+    ):
+        assert torch.equal(read(t), first(t))
+
+
+def test_every_name_has_a_schedule_among_these() -> None:
+    assert {schedule.describe()["name"] for schedule in EVERY.values()} == set(NAMES)
 
 
 def test_description_of_a_rescaled_chain_keeps_every_bit() -> None:
@@ -174,36 +330,69 @@ def test_impossible_betas_are_refused(values: list) -> None:
 
 @pytest.mark.parametrize("T", [0, -1, 2.5, True, "10"])
 def test_impossible_lengths_are_refused(T: object) -> None:
-    for kind in (LinearBeta, Cosine, InverseTime):
+    for kind in (*STATED_FOR_1000, Cosine, InverseTime, SigmoidAlphaBar, EDMSigma, MonotoneLogSNR):
         with pytest.raises(ValueError, match="whole number of steps"):
             kind(T)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("t", [-1e-9, 5.1, math.nan])
-def test_a_number_outside_the_chain_is_refused(t: float) -> None:
-    schedule = SCHEDULES["from-betas"]
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Quadratic(10, beta_start=-0.1),
+        lambda: SigmoidAlphaBar(10, start=3, end=-3),
+        lambda: SigmoidAlphaBar(10, tau=0),
+        lambda: EDMSigma(10, sigma_min=0),
+        lambda: EDMSigma(10, sigma_min=90),
+        lambda: EDMSigma(10, rho=0),
+        lambda: MonotoneLogSNR(1),
+        lambda: MonotoneLogSNR(5, (3.0, 3.0)),
+        lambda: Constant(5, 0.0),
+    ],
+)
+def test_impossible_arguments_are_refused(make) -> None:
+    with pytest.raises(ValueError, match=r"must|needs|beta"):
+        make()
+
+
+@pytest.mark.parametrize("t", [-1e-9, 1.0001, math.nan])
+@every
+def test_a_number_outside_the_chain_is_refused(schedule: Schedule, t: float) -> None:
     for read in (schedule.alpha, schedule.sigma, schedule.log_snr):
         with pytest.raises(ValueError, match="outside"):
-            read(t)
+            read(t * schedule.T)
+
+
+@pytest.mark.parametrize("name", EXPLODING)
+def test_a_schedule_that_explodes_has_no_alpha_bar(name: str) -> None:
+    schedule = EXPLODING[name]
+    for read in (lambda: schedule.alpha_bar, lambda: schedule.betas, lambda: schedule.log_alpha_bar(1)):
+        with pytest.raises(ValueError, match="EDMSigma does not preserve variance"):
+            read()
+    with pytest.raises(ValueError, match="preserve"):
+        Rescaled(schedule, 3)
 
 
 def test_an_unknown_description_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="'quadratic'"):
-        from_description({"name": "quadratic"})
+    with pytest.raises(ValueError, match="'quartic'"):
+        from_description({"name": "quartic"})
 
 
 @every
 def test_no_call_edits_its_inputs(schedule: Schedule) -> None:
     t = _scan(schedule)[1:]
-    kept, table = t.clone(), schedule._log_alpha_bar.clone()
-    for read in (schedule.alpha, schedule.sigma, schedule.log_snr, schedule.log_alpha_bar):
+    kept, table = t.clone(), schedule.sigma(t).clone()
+    for read in (schedule.alpha, schedule.sigma, schedule.log_snr):
         read(t)
+    if isinstance(schedule, Chain):
+        schedule.log_alpha_bar(t)
+    schedule_curves({"it": schedule})
+    schedule.prior_kl_bits()
     log_snr = schedule.log_snr(t)
     kept_log_snr = log_snr.clone()
     schedule.time(log_snr)
     assert torch.equal(t, kept)
     assert torch.equal(log_snr, kept_log_snr)
-    assert torch.equal(table, schedule._log_alpha_bar)
+    assert torch.equal(table, schedule.sigma(t))
 
 
 def test_a_schedule_keeps_its_own_betas() -> None:
@@ -216,9 +405,32 @@ def test_a_schedule_keeps_its_own_betas() -> None:
     assert schedule.describe()["betas"] == [0.1, 0.2]
 
 
-@pytest.mark.parametrize("name", ENDING_ABOVE_ZERO)
-def test_scalar_and_tensor_times_agree_to_the_bit(name: str) -> None:
-    schedule = SCHEDULES[name]
-    t = schedule.T * 0.37
-    assert float(schedule.alpha(t)) == float(schedule.alpha(torch.tensor([t], dtype=torch.float64)))
+@every
+def test_scalar_and_tensor_times_agree_to_the_bit(schedule: Schedule) -> None:
+    for read in (schedule.alpha, schedule.sigma, schedule.log_snr):
+        for t in (schedule.T * 0.37, schedule.T, 0):
+            assert torch.equal(read(t), read(torch.tensor([t], dtype=torch.float64))[0])
     assert torch.equal(schedule.alpha(schedule.T), schedule.alpha(torch.tensor(schedule.T)))
+
+
+def test_curves_are_the_schedules_own() -> None:
+    curves = schedule_curves(PRESERVING, places=65)
+    assert list(curves) == list(PRESERVING)
+    for name, schedule in PRESERVING.items():
+        drawn = curves[name]
+        t = drawn.place * schedule.T
+        assert (float(drawn.place[0]), float(drawn.place[-1])) == (0, 1)
+        torch.testing.assert_close(drawn.signal, schedule.alpha(t), rtol=1e-12, atol=1e-300)
+        assert torch.equal(drawn.log_snr, schedule.log_snr(t))
+        torch.testing.assert_close(drawn.beta, schedule.betas, rtol=1e-9, atol=1e-12)
+        assert drawn.step.tolist() == [i / schedule.T for i in range(1, schedule.T + 1)]
+
+
+def test_curves_show_an_exploding_schedule_by_its_preserving_twin() -> None:
+    """x_t / sqrt(1 + sigma²) is a chain that preserves variance with the same SNR."""
+    schedule = EDMSigma(30)
+    drawn = schedule_curves({"edm": schedule}, places=11)["edm"]
+    sigma = schedule.sigma(drawn.place * 30)
+    torch.testing.assert_close(drawn.signal, 1 / (1 + sigma**2).sqrt(), rtol=1e-12, atol=0)
+    twin = FromBetas(drawn.beta)
+    torch.testing.assert_close(twin.log_snr(drawn.step * 30), schedule.log_snr(drawn.step * 30), rtol=1e-9, atol=1e-9)

@@ -7,7 +7,21 @@ import math
 import numpy as np
 import torch
 
-from unstir.schedules import Cosine, FromBetas, InverseTime, LinearBeta, Schedule
+from unstir.schedules import (
+    Constant,
+    Cosine,
+    EDMSigma,
+    FromBetas,
+    InverseTime,
+    Learned,
+    LinearBeta,
+    MonotoneLogSNR,
+    Quadratic,
+    Rescaled,
+    Schedule,
+    SigmoidAlphaBar,
+    SigmoidBeta,
+)
 
 SCHEDULES: dict[str, Schedule] = {
     "linear-1000": LinearBeta(),
@@ -18,12 +32,33 @@ SCHEDULES: dict[str, Schedule] = {
 }
 ENDING_ABOVE_ZERO = {name: s for name, s in SCHEDULES.items() if not isinstance(s, InverseTime)}
 
+CHAINS: dict[str, Schedule] = SCHEDULES | {
+    "quadratic-1000": Quadratic(),
+    "constant-200": Constant(200, 0.03),
+    "sigmoid-in-beta-300": SigmoidBeta(300, 1e-3, 0.05),
+    "sigmoid-in-alpha-bar-100": SigmoidAlphaBar(100),
+    "sharp-sigmoid-in-alpha-bar-64": SigmoidAlphaBar(64, 0.0, 3.0, 0.7),
+    "rescaled-sigmoid-9": SigmoidBeta.rescaled(9),
+    "rescaled-inverse-time-7": Rescaled(InverseTime(60), 7),
+    "learned-25": Learned(25, 0.002),
+}
+PRESERVING: dict[str, Schedule] = CHAINS | {
+    "monotone-60": MonotoneLogSNR(60),
+    "bent-monotone-9": MonotoneLogSNR(9, (-4.0, 6.0), interior=[[2.0, -3.0], [3.0, 30.0], [0.2, 0.7]]),
+}
+EXPLODING: dict[str, Schedule] = {
+    "edm-18": EDMSigma(18),
+    "edm-1000-rho-3": EDMSigma(1000, 0.01, 50, 3),
+    "edm-1": EDMSigma(1),
+}
+EVERY: dict[str, Schedule] = PRESERVING | EXPLODING
+
 
 class Curve:
     """``alpha_bar(t)`` as ``cumprod(1 - beta)``, its logarithm linear in between, itself linear down to a zero."""
 
     def __init__(self, schedule: Schedule) -> None:
-        self.table = np.concatenate([[1.0], np.cumprod(1 - schedule.betas.numpy())])
+        self.table = np.concatenate([[1.0], np.cumprod(1 - schedule.betas.detach().numpy())])
 
     def __call__(self, t: float) -> float:
         i = min(math.floor(t), len(self.table) - 2)
