@@ -52,7 +52,7 @@ def test_another_name_than_arr_0_is_read_and_said_so(tmp_path: Path) -> None:
     names = np.array([f"{i}.png" for i in range(12)])
     np.savez_compressed(tmp_path / "a.npz", x=images, category=np.array(["b", "a"] * 6), name=names)
     dataset = load(tmp_path / "a.npz", background=(10, 20, 30))
-    assert "pictures or points taken from the array 'x': there is no arr_0" in dataset.log
+    assert "data taken from the array 'x': there is no arr_0" in dataset.log
     assert "labels taken from the array 'category'" in dataset.log
     assert "RGBA pictures: transparency laid over the background" in dataset.log
     assert dataset.spec.classes == ("a", "b")
@@ -111,9 +111,9 @@ def test_float_rows_are_points(tmp_path: Path, dtype: type) -> None:
     assert DataSpec.from_json(json.loads(json.dumps(dataset.spec.to_json()))) == dataset.spec
     assert labels.tolist() == dataset.train.labels[[3, 1]].tolist()
     assert same_rows(everything(dataset), x.astype(np.float32))
-    with pytest.raises(UserError, match="no contact sheet"):
+    with pytest.raises(UserError, match="holds points, of which no contact sheet"):
         inspect(tmp_path / "a.npz").sheet()
-    with pytest.raises(UserError, match="neither size nor mode"):
+    with pytest.raises(UserError, match="leave size and mode out"):
         load(tmp_path / "a.npz", size=8)
 
 
@@ -122,13 +122,15 @@ def test_float_rows_are_points(tmp_path: Path, dtype: type) -> None:
     [
         ({"arr_0": np.zeros((2, 4, 4, 3), np.float32)}, "pictures of floats have no stated range"),
         ({"arr_0": np.zeros((2, 4, 4, 3), np.int64)}, r"int64 \(2, 4, 4, 3\) cannot be used"),
-        ({"arr_0": np.zeros((2, 16), np.uint8)}, r"uint8 \(2, 16\) cannot be used"),
+        ({"arr_0": np.zeros((2, 16), complex)}, r"complex128 \(2, 16\) cannot be used"),
+        ({"arr_0": np.array([[0, 1], [2, -3]])}, "-3 at row 1, column 1 .*: symbols are 0, 1, 2"),
+        ({"arr_0": np.array([[0, 1], [256, 3]])}, "257 symbols, and 256 is the most"),
         ({"arr_0": np.zeros((0, 4, 4, 3), np.uint8)}, "is empty"),
         ({"arr_0": np.full((2, 2), np.nan)}, "4 values are infinite or not a number"),
         ({"arr_0": np.zeros((2, 4, 4, 3), np.uint8), "arr_1": np.zeros(3, int)}, "arr_1 is int64"),
         ({"arr_0": np.zeros((2, 4, 4, 3), np.uint8), "arr_1": np.zeros(2)}, "arr_1 is float64"),
         ({"a": np.zeros((2, 4, 4), np.uint8), "b": np.zeros((2, 4, 4), np.uint8)}, r"several arrays .*\(a, b\)"),
-        ({"a": np.zeros(3)}, "no array of pictures .* it holds a float64"),
+        ({"a": np.zeros(3)}, "no array of pictures or rows .* it holds a float64"),
         ({"arr_0": np.array([{}])}, "Python objects, which are never unpickled"),
     ],
 )

@@ -184,7 +184,7 @@ def test_what_is_not_data_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text("hello")
-    (tmp_path / "a.csv").write_text("1,2\n")
+    (tmp_path / "a.xyz").write_text("1,2\n")
     (tmp_path / "bad.zip").write_text("hello")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
         pass
@@ -195,7 +195,7 @@ def test_what_is_not_data_is_one_clear_line(tmp_path: Path) -> None:
         ("text", "no pictures in it"),
         ("empty.zip", "no pictures in it"),
         ("bad.zip", "cannot be read as a zip"),
-        ("a.csv", "not data that can be read"),
+        ("a.xyz", "not data that can be read"),
         ("one.png", "one picture; give the folder"),
     ]:
         with pytest.raises(UserError, match=message) as caught:

@@ -1,7 +1,8 @@
 """Data: from what a user has to what a network sees, and back.
 
-``load`` reads pictures or points, ``inspect`` says what is in them, ``to_float`` and ``to_uint8`` cross the border
-between stored levels and numbers in [-1, 1], ``contact_sheet`` shows pictures side by side.
+``load`` reads pictures, points, bits or symbols, or makes a toy; ``inspect`` says what is in them; ``DataSpec.inside`` and
+``outside`` cross the border between what users hold and what a network sees, for pictures of levels by ``to_float`` and
+``to_uint8``; ``contact_sheet`` shows pictures side by side. The toys' laws are in ``toys``.
 """
 
 from __future__ import annotations

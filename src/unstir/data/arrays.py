@@ -4,10 +4,11 @@
   are possible it is NHWC.
 - uint16 pictures: scaled, 255 v / 65535; bool pictures: black and white.
 - float (N, D): points, as float32.
+- bool (N, D), or whole numbers (N, D) of which none is other than 0 and 1: bits; other whole numbers (N, D): symbols.
 - anything else is refused by name.
 
 In an ``.npz`` the data are ``arr_0`` and the labels ``arr_1``; without ``arr_0``, the only array that looks like
-pictures (else the only one that looks like points), and labels by their usual names.
+pictures (else like points, else like bits or symbols), and labels by their usual names.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from pathlib import Path
 import numpy as np
 
 from unstir.data.decode import sixteen_to_eight_bits
-from unstir.data.raw import PictureArray, Points, Source, index_labels
+from unstir.data.raw import PictureArray, Source, Values, index_labels
+from unstir.data.rows import interpret, looks_like_rows
 from unstir.errors import UserError
 
 _LABEL_NAMES = ("arr_1", "labels", "label", "targets", "target", "y", "classes", "class", "categories", "category")
 _CHANNELS = (1, 2, 3, 4)
+_ADVICE = "pictures are uint8 (N, H, W, C), points float (N, D), bits bool (N, D), symbols whole numbers (N, D)"
 
 
 def array_source(path: Path) -> Source:
-    """The pictures or points of a ``.npz`` or ``.npy`` file."""
+    """The pictures or rows of a ``.npz`` or ``.npy`` file."""
     return Source({path.name: path}, lambda: _read(path))
 
 
-def _read(path: Path) -> PictureArray | Points:
+def _read(path: Path) -> PictureArray | Values:
     try:
         with path.open("rb") as file:  # NumPy leaves a file that it opened itself open when it is damaged
             loaded = np.load(file, allow_pickle=False)
@@ -45,14 +48,14 @@ def _read(path: Path) -> PictureArray | Points:
         raise UserError(f"{path}: cannot be read as NumPy data: {why}") from error
 
 
-def _read_npz(stored: np.lib.npyio.NpzFile, path: Path) -> PictureArray | Points:
+def _read_npz(stored: np.lib.npyio.NpzFile, path: Path) -> PictureArray | Values:
     headers = _headers(path)
     name = _choose(headers, path)
     if not headers[name][0]:
-        raise UserError(f"{path}: {name} is a single number; pictures are uint8 (N, H, W, C), points float (N, D)")
+        raise UserError(f"{path}: {name} is a single number; {_ADVICE}")
     log = []
     if name != "arr_0":
-        log.append(f"pictures or points taken from the array {name!r}: there is no arr_0")
+        log.append(f"data taken from the array {name!r}: there is no arr_0")
     number = headers[name][0][0]
     for label_name in _LABEL_NAMES:
         shape, dtype = headers.get(label_name, ((), np.dtype(object)))
@@ -84,7 +87,7 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
 def _choose(headers: dict[str, tuple[tuple[int, ...], np.dtype]], path: Path) -> str:
     if "arr_0" in headers:
         return "arr_0"
-    for looks_right in (_looks_like_pictures, _looks_like_points):
+    for looks_right in (_looks_like_pictures, _looks_like_points, looks_like_rows):
         names = [name for name, (shape, dtype) in headers.items() if looks_right(shape, dtype)]
         if len(names) == 1:
             return names[0]
@@ -93,7 +96,7 @@ def _choose(headers: dict[str, tuple[tuple[int, ...], np.dtype]], path: Path) ->
                 f"{path}: several arrays could be the data ({', '.join(names)}); save the one meant as arr_0"
             )
     held = ", ".join(f"{name} {dtype} {shape}" for name, (shape, dtype) in headers.items()) or "nothing"
-    raise UserError(f"{path}: no array of pictures (uint8, N×H×W×C) or points (float, N×D) in it; it holds {held}")
+    raise UserError(f"{path}: no array of pictures or rows in it: {_ADVICE}; it holds {held}")
 
 
 def _looks_like_pictures(shape: tuple[int, ...], dtype: np.dtype) -> bool:
@@ -105,23 +108,14 @@ def _looks_like_points(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return dtype.kind == "f" and len(shape) == 2
 
 
-def _interpret(x: np.ndarray, values: np.ndarray | None, where: str, log: list[str]) -> PictureArray | Points:
+def _interpret(x: np.ndarray, values: np.ndarray | None, where: str, log: list[str]) -> PictureArray | Values:
     if not x.size:
         raise UserError(f"{where}: the array is empty, {x.shape}")
     labels, classes = (None, ()) if values is None else index_labels(values, where)
-    if _looks_like_points(x.shape, x.dtype):
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted with the rest
-            points = x.astype(np.float32)
-        if not np.isfinite(points).all():
-            raise UserError(
-                f"{where}: {(~np.isfinite(points)).sum():,} values are infinite or not a number (as float32); "
-                "remove their rows"
-            )
-        if x.dtype != np.float32:
-            log.append(f"{x.dtype} values stored as float32")
-        return Points(points, labels, classes, log)
+    if looks_like_rows(x.shape, x.dtype):
+        return interpret(x, labels, classes, where, log)
     if not _looks_like_pictures(x.shape, x.dtype):
-        advice = "pictures are uint8 (N, H, W, C), points float (N, D)"
+        advice = _ADVICE
         if x.dtype.kind == "f" and x.ndim in (3, 4):
             advice = "pictures of floats have no stated range, save them as uint8 levels 0…255"
         raise UserError(f"{where}: {x.dtype} {x.shape} cannot be used: {advice}")

@@ -40,16 +40,35 @@ class Inspection:
         counts = np.bincount(np.concatenate(labels), minlength=len(names))
         return {name: int(count) for name, count in zip(names, counts)}
 
+    @property
+    def activity(self) -> float | None:
+        """The mean of all bits; None for other data."""
+        if self.dataset.spec.kind != "bits":
+            return None
+        both = (self.dataset.train.x, self.dataset.heldout.x)
+        return sum(int(np.count_nonzero(x)) for x in both) / sum(x.size for x in both)
+
+    @property
+    def alphabet(self) -> dict[str, int]:
+        """How often each symbol occurs; empty for other data."""
+        size = self.dataset.spec.symbols
+        if size is None:
+            return {}
+        counts = sum(
+            np.bincount(split.x.ravel(), minlength=size) for split in (self.dataset.train, self.dataset.heldout)
+        )
+        return {str(symbol): int(count) for symbol, count in enumerate(np.atleast_1d(counts))}
+
     def sheet(self, number: int = 64) -> Image.Image:
         """A contact sheet of pictures to learn from, evenly spaced in their order.
 
         Raises:
-            UserError: for points.
+            UserError: for data without pixels.
         """
-        if self.dataset.spec.kind != "image":
-            raise UserError(f"{self.dataset.spec.source}: holds points, of which no contact sheet can be made")
-        train = self.dataset.train
-        return contact_sheet(train.x[train.spread(number)])
+        spec, train = self.dataset.spec, self.dataset.train
+        if spec.kind != "image":
+            raise UserError(f"{spec.source}: holds {spec.kind}, of which no contact sheet can be made")
+        return contact_sheet(spec.levels(train.x[train.spread(number)]))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, in JSON types."""
@@ -59,6 +78,8 @@ class Inspection:
             "train": len(dataset.train),
             "heldout": len(dataset.heldout),
             "classes": self.classes,
+            **({} if self.activity is None else {"activity": self.activity}),
+            **({"alphabet": self.alphabet} if self.alphabet else {}),
             **self.survey.to_json(),
             "log": dataset.log,
         }
@@ -74,5 +95,8 @@ def inspect(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
-    """Loads as ``load`` does, with the same arguments and errors, and keeps what was found on the way."""
+    """Loads as ``load`` does, with the same arguments and errors, and keeps what was found on the way.
+
+    Pictures of any kind have a contact sheet, bits a mean activity, symbols an alphabet.
+    """
     return Inspection(*load_surveyed(source, Options(size, mode, background), strict, cache, progress))

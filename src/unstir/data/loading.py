@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from unstir.data import values
 from unstir.data.cache import Cache, default_cache
 from unstir.data.options import Options
 from unstir.data.pixels import Progress
 from unstir.data.prepare import Prepared, prepare
-from unstir.data.raw import Points, Raw, Source
+from unstir.data.raw import Raw, Source, Values
 from unstir.data.sources import find
-from unstir.data.spec import Dataset, DataSpec, Scaling, Split
-from unstir.data.split import content_hash, content_split, duplicates, row_hashes
+from unstir.data.spec import Dataset, DataSpec, Split
+from unstir.data.split import content_hash
 from unstir.data.survey import Survey
 from unstir.errors import UserError
 
@@ -31,15 +32,20 @@ def load(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Data from a folder of pictures, ``.zip``, ``.npz``, ``.npy``, idx ``.gz``, or the embedded ``digits``.
+    """Data from a path, or data that come with the package, by name.
+
+    - Pictures: a folder, ``.zip``, ``.npz``, ``.npy``, or idx ``.gz``; ``digits`` is embedded. See ``arrays`` and ``files``.
+    - Points, bits and symbols: ``.npz`` and ``.npy`` with two dimensions, see ``rows``; ``.csv``, see ``table``.
+    - Toys: ``swiss-roll``, ``moons``, ``heartbeat``, ``dead-leaves``, see ``toys``.
 
     Pictures are decoded once and memory-mapped from a cache keyed by content afterwards. Where a source brings its own
-    held-out part (``digits``, MNIST's t10k files) that is used; else ``split.content_split``.
+    held-out part (``digits``, the toys, MNIST's t10k files) that is used; else ``split.content_split``.
 
     Args:
-        source: ``"digits"``, or a path.
+        source: ``"digits"``, a toy's name, or a path.
         size: the side in pixels of square pictures. None keeps the native size when all are equal and at most 128;
             pictures of mixed or larger sizes go to the median shorter side, rounded down to a power of two, within 8…64.
+            Only for pictures of levels, as is the mode.
         mode: ``"L"`` or ``"RGB"``; None: L when every picture is grey (R = G = B in every pixel), else RGB.
         background: levels (red, green, blue) behind transparent pixels.
         strict: a file that cannot be used is an error instead of being skipped.
@@ -58,7 +64,9 @@ def load_surveyed(
     """``load``, together with what was found on the way."""
     try:
         found = find(source)
-        if not found.inputs:
+        if found.recipe:
+            dataset, survey = _kept(found, source, options, Cache(cache or default_cache()))
+        elif not found.inputs:
             dataset, survey = _in_memory(found.open(), source, options, progress)
         else:
             dataset, survey = _through_cache(found, source, options, Cache(cache or default_cache()), progress)
@@ -71,6 +79,23 @@ def load_surveyed(
     return dataset, survey
 
 
+def _kept(found: Source, source: str | Path, options: Options, cache: Cache) -> tuple[Dataset, Survey]:
+    """Values that take long to make, memory-mapped from the cache."""
+    made = None
+    try:
+        key = cache.key({}, found.recipe)
+        entry = cache.find(key)
+        if entry is None:
+            made = _in_memory(found.open(), source, options, None)
+            with cache.writing() as staging:
+                entry = cache.publish(staging, key, values.write(*made, staging))
+        return values.read(*entry, source, options)
+    except OSError as error:
+        dataset, survey = made or _in_memory(found.open(), source, options, None)
+        dataset.log.append(f"kept in memory, because the cache cannot be used ({error})")
+        return dataset, survey
+
+
 def _through_cache(
     found: Source, source: str | Path, options: Options, cache: Cache, progress: Progress | None
 ) -> tuple[Dataset, Survey]:
@@ -80,8 +105,8 @@ def _through_cache(
         entry = cache.find(key)
         if entry is None:
             raw = found.open()
-            if isinstance(raw, Points):
-                return _points(raw, source, options)
+            if isinstance(raw, Values):
+                return values.dataset_of(raw, source, options)
             with cache.writing() as work, cache.writing() as staging:
                 prepared = prepare(raw, options, lambda shape: _scratch(work, shape), progress)
                 entry = cache.publish(staging, key, _write(prepared, staging))
@@ -93,27 +118,14 @@ def _through_cache(
 
 
 def _in_memory(raw: Raw, source: str | Path, options: Options, progress: Progress | None) -> tuple[Dataset, Survey]:
-    if isinstance(raw, Points):
-        return _points(raw, source, options)
+    if isinstance(raw, Values):
+        return values.dataset_of(raw, source, options)
     prepared = prepare(raw, options, lambda shape: np.empty(shape, np.uint8), progress)
     splits = [
         Split(np.concatenate(list(prepared.pixels.parts(rows))), _rows(prepared.labels, rows))
         for rows in (prepared.train, prepared.heldout)
     ]
     return _dataset(_meta(prepared, splits), splits, source)
-
-
-def _points(raw: Points, source: str | Path, options: Options) -> tuple[Dataset, Survey]:
-    if options.size is not None or options.mode is not None:
-        raise UserError(f"{source}: holds points, which have neither size nor mode; leave them out")
-    hashes = row_hashes(raw.x)
-    train, heldout = content_split(hashes)
-    scaling = Scaling.of(raw.x[train])
-    splits = [Split(raw.x[rows], _rows(raw.labels, rows), scaling) for rows in (train, heldout)]
-    copies = [[f"#{i}" for i in rows] for rows in duplicates(hashes)]
-    rules = "Points as float32, centred and divided by one number for the network."
-    spec = DataSpec("points", raw.x.shape[1:], False, raw.classes, str(source), rules, _hash(splits), scaling)
-    return Dataset(spec, splits[0], splits[1], raw.log), Survey(len(raw.x), duplicates=copies)
 
 
 def _write(prepared: Prepared, staging: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unstir.data.codec import Scaling
 from unstir.errors import UserError
 
 
@@ -34,24 +35,44 @@ class PictureArray:
 
 
 @dataclass(frozen=True)
-class Points:
-    """Vectors: float32 (N, D)."""
+class Values:
+    """Data that is used as it is.
 
+    Args:
+        kind: ``"points"``: float32 (N, D). ``"bits"``: bool (N, D). ``"symbols"``: uint8 (N, D), 0 … K-1.
+            ``"image"``: float32 (N, H, W, C).
+        symbols: K; None for other kinds.
+        scaling: what the network is to see; None: points are scaled by what is found in them. Images must bring their own.
+        heldout: bool (N,), if given.
+        rules: a sentence for the description; by default one that suits the kind.
+    """
+
+    kind: str
     x: np.ndarray
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     log: list[str] = field(default_factory=list)
+    symbols: int | None = None
+    scaling: Scaling | None = None
+    heldout: np.ndarray | None = None
+    rules: str = ""
 
 
-Raw = PictureFiles | PictureArray | Points
+Raw = PictureFiles | PictureArray | Values
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where data come from: the files they depend on (by name), and how to read them; no files when they are built in."""
+    """Where data come from, and how to read them.
+
+    Args:
+        inputs: the files they depend on, by name; none when they are built in.
+        recipe: names built-in data that is worth keeping in the cache, and changes whenever they do.
+    """
 
     inputs: dict[str, Path]
     open: Callable[[], Raw]
+    recipe: str = ""
 
 
 def index_labels(values: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -71,7 +92,7 @@ def index_labels(values: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str,
     """
     if values.ndim != 1 or values.dtype.kind not in "iubU":
         raise UserError(
-            f"{where}: labels must be one whole number or name a picture, not {values.dtype} {values.shape}"
+            f"{where}: labels must be one whole number or name for each item, not {values.dtype} {values.shape}"
         )
     names, index = np.unique(values, return_inverse=True)
     if values.dtype.kind in "iu" and len(names) and names[0] >= 0 and int(names[-1]) < 2 * len(names):

@@ -4,34 +4,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unstir.data import toys
 from unstir.data.arrays import array_source
 from unstir.data.digits import digits
 from unstir.data.files import SUFFIXES, folder_source, zip_source
 from unstir.data.idx import idx_source, is_idx
 from unstir.data.raw import Source
+from unstir.data.table import table_source
 from unstir.errors import UserError
 
 
 def find(source: str | Path) -> Source:
-    """The source that a name or path stands for; ``digits`` as a string is the embedded set, ``./digits`` a folder.
+    """The source that a name or path stands for.
+
+    ``digits`` and the toys' names, as strings, are the data that come with the package; ``./digits`` or ``Path("digits")`` is a
+    folder.
 
     Raises:
         UserError: when it does not exist or is of no known kind.
     """
     if source == "digits":
         return Source({}, digits)
+    if isinstance(source, str) and source in toys.NAMES:
+        return toys.source_of(source)
     path = Path(source)
     if not path.exists():
-        raise UserError(f"{source}: no such file or folder, and not the name of embedded data (digits)")
+        names = ", ".join(("digits", *toys.NAMES))
+        raise UserError(f"{source}: no such file or folder, and not the name of data that comes with unstir ({names})")
     if path.is_dir():
         return folder_source(path)
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
         return array_source(path)
+    if suffix == ".csv":
+        return table_source(path)
     if suffix == ".zip":
         return zip_source(path)
     if suffix in SUFFIXES:
         raise UserError(f"{source}: one picture; give the folder that holds the pictures")
     if is_idx(path):
         return idx_source(path)
-    raise UserError(f"{source}: not data that can be read: a folder of pictures, .npz, .npy, .zip, or MNIST's idx .gz")
+    raise UserError(
+        f"{source}: not data that can be read: a folder of pictures, .npz, .npy, .csv, .zip, or MNIST's idx .gz"
+    )

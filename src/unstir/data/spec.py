@@ -8,37 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unstir.data.convert import to_float
+from unstir.data.codec import LEVELS, Codec, Scaling
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """``z = (x - offset) / scale``: points in their own units, and centred with mean square 1 as a network sees them.
-
-    Args:
-        offset: (D,). scale: one positive number for all coordinates, so that shapes are kept.
-    """
-
-    offset: tuple[float, ...]
-    scale: float
-
-    @classmethod
-    def of(cls, x: np.ndarray) -> Scaling:
-        """The scaling that suits points (N, D)."""
-        offset = x.mean(0, dtype=np.float64)
-        scale = float(np.sqrt(np.square(x - offset).mean())) or 1.0
-        return cls(tuple(offset.tolist()), scale)
-
-    def inside(self, x: np.ndarray) -> np.ndarray:
-        """Float32 points as a network sees them."""
-        return ((x - np.asarray(self.offset)) / self.scale).astype(np.float32)
-
-    def outside(self, z: np.ndarray) -> np.ndarray:
-        """The inverse: float32 points in their own units."""
-        return (z * self.scale + np.asarray(self.offset)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -46,14 +19,15 @@ class DataSpec:
     """The data description that travels with a run.
 
     Args:
-        kind: ``"image"`` or ``"points"``.
-        shape: the event's shape: (C, H, W) of images, (D,) of points.
+        kind: ``"image"``, ``"points"``, ``"bits"`` or ``"symbols"``.
+        shape: the event's shape: (C, H, W) of images, else (D,).
         eight_bit: the data are levels 0…255, so that bits/dim of the mass has a meaning.
         classes: class names; a label is an index into them. Empty when there are no labels.
         source: the data as the user named them.
         rules: one sentence: what was done to each picture.
         hash: SHA-256 (hex) of the arrays and labels of both splits.
-        scaling: of points; None for images.
+        scaling: of points and of real-valued images; None for the rest.
+        symbols: K, how many symbols there are; None for other kinds.
     """
 
     kind: str
@@ -64,6 +38,24 @@ class DataSpec:
     rules: str
     hash: str
     scaling: Scaling | None = None
+    symbols: int | None = None
+
+    @property
+    def codec(self) -> Codec:
+        """What takes this data across the border."""
+        return Codec(self.kind, self.scaling, self.symbols)
+
+    def inside(self, x: np.ndarray) -> Tensor:
+        """Data as users hold it, as a network sees it: see ``codec.Codec.inside``."""
+        return self.codec.inside(x)
+
+    def outside(self, x: Tensor) -> np.ndarray:
+        """What a network sees, as users hold it: see ``codec.Codec.outside``."""
+        return self.codec.outside(x)
+
+    def levels(self, x: np.ndarray) -> np.ndarray:
+        """Images as uint8 (N, H, W, C), to be looked at: see ``codec.Codec.levels``."""
+        return self.codec.levels(x)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON types; ``from_json`` is its inverse."""
@@ -71,7 +63,7 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> DataSpec:
-        """The description that ``to_json`` wrote."""
+        """The description that ``to_json`` wrote, now or when there were fewer fields."""
         scaling = fields.get("scaling")
         scaling = scaling and Scaling(tuple(scaling["offset"]), scaling["scale"])
         tuples = {"shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])}
@@ -83,14 +75,14 @@ class Split:
     """One side of the data, kept as stored.
 
     Args:
-        x: images uint8 (N, H, W, C), possibly memory-mapped; points float32 (N, D).
+        x: as users hold it: see ``codec``. Images are possibly memory-mapped.
         labels: int64 (N,), or None.
-        scaling: of points; None for images.
+        codec: takes rows of x across the border.
     """
 
     x: np.ndarray
     labels: np.ndarray | None
-    scaling: Scaling | None = None
+    codec: Codec = LEVELS
 
     def __len__(self) -> int:
         return len(self.x)
@@ -103,12 +95,11 @@ class Split:
         """The rows of ``index`` (B,), ready for a network.
 
         Returns:
-            images float32 (B, C, H, W) in [-1, 1] or scaled points float32 (B, D), and labels int64 (B,) or None.
+            what ``codec`` makes of them, and labels int64 (B,) or None.
         """
         import torch
 
-        rows = self.x[index]
-        x = torch.from_numpy(self.scaling.inside(rows)) if self.scaling else to_float(rows)
+        x = self.codec.inside(self.x[index])
         return x, None if self.labels is None else torch.from_numpy(np.array(self.labels[index]))
 
 
