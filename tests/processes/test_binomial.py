@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.oracles.discrete import averaged, given_both, jointly, known_x0, leap
 from unstir.distributions import Bernoulli, Normal
 from unstir.noise import NoiseSource
 from unstir.processes import Binomial
-from unstir.schedules import FromBetas, InverseTime, LinearBeta, Schedule
+from unstir.schedules import EDMSigma, FromBetas, InverseTime, LinearBeta, Schedule, Time, VariancePreserving
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 F64 = torch.float64
@@ -79,6 +80,26 @@ def test_bayes_holds_for_every_value(pair: Pair, prior: float) -> None:
                 forward = process.step(b, s, t).log_prob(c) + process.marginal(a, s).log_prob(b)
                 backward = process.posterior(c, a, s, t).log_prob(b) + process.marginal(a, t).log_prob(c)
                 torch.testing.assert_close(forward, backward, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("beta", [1e-15, 1e-12, 1e-9, 1e-6])
+def test_bayes_holds_where_flips_are_rare(beta: float) -> None:
+    """The posterior's odds are then huge, and right to 1e-13 all the same."""
+    process = Binomial(FromBetas(torch.full((4,), beta, dtype=F64)), 0.3)
+    for x0, x_s, x_t in itertools.product((_bit(0.0), _bit(1.0)), repeat=3):
+        forward = process.step(x_s, 2, 3).log_prob(x_t) + process.marginal(x0, 2).log_prob(x_s)
+        backward = process.posterior(x_t, x0, 2, 3).log_prob(x_s) + process.marginal(x0, 3).log_prob(x_t)
+        torch.testing.assert_close(forward, backward, rtol=0, atol=1e-13 * (1 - 2 * math.log(beta)))
+
+
+def test_times_too_close_to_tell_apart_are_one() -> None:
+    """No rounding of alpha_bar makes a kernel of NaN: x_s is then x_t."""
+    process = Binomial(LinearBeta(), 0.3)
+    t = torch.linspace(0.5, 1000, 500, dtype=F64)
+    x = (torch.arange(500)[:, None] % 2).double()
+    for gap in (1e-9, 1e-12, 1e-14, 0.0):
+        for found in (process.step(x, t - gap, t).mean, process.posterior(x, 1 - x, t - gap, t).mean):
+            torch.testing.assert_close(found, x, rtol=0, atol=1e-8)
 
 
 @LAW
@@ -187,6 +208,33 @@ def test_gradients_reach_x0_at_every_step() -> None:
     assert torch.autograd.gradcheck(nats, (logits,))
 
 
+def test_gradients_reach_a_schedule_that_learns() -> None:
+    """Also through s = 0, where everything is kept whatever is learned."""
+
+    class Rate(VariancePreserving):
+        def __init__(self, rate: Tensor) -> None:
+            self.T, self.rate = 5, rate
+
+        def log_alpha_bar(self, t: Time) -> Tensor:
+            return -self.rate * torch.as_tensor(t, dtype=F64)
+
+        def time(self, log_snr: Tensor | float) -> Tensor:
+            return torch.as_tensor(log_snr)
+
+        def describe(self) -> dict[str, float]:
+            return {}
+
+    s, x_t, x0 = torch.arange(3), BITS[[0, 1, 1]], BITS[[1, 1, 0]]
+
+    def nats(rate: Tensor) -> Tensor:
+        process, guess = Binomial(Rate(rate), 0.3), Bernoulli(x0 + 0.5)
+        reverse = process.posterior(x_t, guess, s, s + 1)
+        step = process.posterior(x_t, x0, s, s + 1).kl(reverse)[1:]
+        return torch.cat([step, process.marginal(x0, 5).entropy(), -reverse.log_prob(x0)])
+
+    assert torch.autograd.gradcheck(nats, (torch.tensor(0.4, dtype=F64, requires_grad=True),))
+
+
 def test_times_are_numbers_or_one_for_each_row() -> None:
     process = Binomial(LinearBeta())
     x, x0 = (torch.rand(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1)) < 0.5).float()
@@ -221,6 +269,11 @@ def test_a_network_sees_signs_and_answers_in_logits() -> None:
 def test_a_prior_that_is_no_chance_is_refused(prior: float) -> None:
     with pytest.raises(ValueError, match="above 0 and below 1"):
         Binomial(InverseTime(4), prior)
+
+
+def test_a_schedule_without_alpha_bar_is_refused() -> None:
+    with pytest.raises(ValueError, match="alpha_bar"):
+        Binomial(EDMSigma(4))
 
 
 def test_other_data_than_bits_is_refused() -> None:

@@ -15,7 +15,7 @@ from unstir import distributions
 from unstir.distributions import Bernoulli
 from unstir.noise import NoiseSource
 from unstir.processes import Binomial, Categorical
-from unstir.schedules import InverseTime, LinearBeta, Schedule
+from unstir.schedules import EDMSigma, InverseTime, LinearBeta, Schedule
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 F64 = torch.float64
@@ -300,6 +300,8 @@ def test_bad_chains_and_bad_data_are_refused() -> None:
             Categorical(schedule, classes)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="uniform and absorbing"):
         Categorical(schedule, 3, "gaussian")
+    with pytest.raises(ValueError, match="alpha_bar"):
+        Categorical(EDMSigma(4), 3)
     process = Categorical(schedule, 3, "absorbing")
     for bad, message in ((k.float(), "int64"), (k - 1, "0 … "), (k + 4, "0 … ")):
         for call in (

@@ -28,8 +28,8 @@ class Binomial(Process):
         prior: pi, between 0 and 1. The paper's table prints 0.5; its heartbeat figures need 0.2, the data's mean activity.
 
     Raises:
-        ValueError: if pi is not strictly between 0 and 1. Every method: if the data is not floating-point, or (on the CPU, where
-            looking costs nothing) not 0 and 1.
+        ValueError: if pi is not strictly between 0 and 1, or the schedule has no alpha_bar. Every method: if the data is not
+            floating-point, or (on the CPU, where looking costs nothing) not 0 and 1.
     """
 
     decoder = "reverse"
@@ -40,6 +40,7 @@ class Binomial(Process):
         if not 0 < prior < 1:
             raise ValueError(f"the prior is the probability of a 1, above 0 and below 1, not {prior}")
         super().__init__(schedule)
+        schedule.log_alpha_bar(0)  # a schedule without one says so here
         self.pi = prior
         self._log_one, self._log_zero = math.log(prior), math.log1p(-prior)
 

@@ -35,8 +35,8 @@ class Categorical(Process):
         kind: ``uniform`` or ``absorbing``.
 
     Raises:
-        ValueError: if there are fewer than two classes, or no such kind. Every method: if the data is not int64, or (on the CPU,
-            where looking costs nothing) holds other numbers than the chain's.
+        ValueError: if there are fewer than two classes, no such kind, or no alpha_bar. Every method: if the data is not int64,
+            or (on the CPU, where looking costs nothing) holds other numbers than the chain's.
     """
 
     decoder = "reverse"
@@ -49,6 +49,7 @@ class Categorical(Process):
         if kind not in KINDS:
             raise ValueError(f"no categorical chain is called {kind!r}; there are {' and '.join(KINDS)}")
         super().__init__(schedule)
+        schedule.log_alpha_bar(0)  # a schedule without one says so here
         self.classes, self.kind = classes, kind
         self.states = classes + (kind == "absorbing")
         log_pi = torch.full((self.states,), -math.log(classes), dtype=torch.float64)
