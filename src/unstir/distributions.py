@@ -164,6 +164,11 @@ class Bernoulli:
         return self.logits.sigmoid()
 
     @property
+    def mode(self) -> Tensor:
+        """The likelier value, 0 or 1."""
+        return (self.logits > 0).to(self.logits.dtype)
+
+    @property
     def variance(self) -> Tensor:
         """``P(0) P(1)``, of the logits' shape."""
         return self.logits.sigmoid() * (-self.logits).sigmoid()
@@ -235,6 +240,11 @@ class Categorical:
     def probs(self) -> Tensor:
         """``P(k)``, (…, K)."""
         return self.logits.softmax(-1)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest class, int64 (…)."""
+        return self.logits.argmax(-1)
 
     def sample(self, noise: Tensor) -> Tensor:
         """The first class whose cumulative probability passes the noise: int64 (…).

@@ -12,8 +12,8 @@ def sample_(
     run: Path,
     *,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 64,
-    sampler: Literal["ddim", "heun", "ancestral"] = "ddim",
-    steps: int = 20,
+    sampler: Literal["ddim", "heun", "ancestral"] | None = None,
+    steps: int | None = None,
     spacing: Literal["uniform", "leading", "trailing", "log-snr"] = "uniform",
     seed: int = 0,
     indices: str | None = None,
@@ -43,9 +43,10 @@ def sample_(
     n: int
         How many.
     sampler: str
-        ddim and heun are deterministic, ancestral draws noise at every step; heun makes two network calls a step.
+        ddim and heun are deterministic, ancestral draws noise at every step; heun makes two network calls a step. By default
+        ddim, and ancestral for bits and symbols.
     steps: int
-        Steps from noise to data.
+        Steps from noise to data; by default 20, and 200 for bits and symbols.
     spacing: str
         How the steps are spread over the times.
     seed: int
@@ -71,11 +72,12 @@ def sample_(
     from unstir.errors import UserError
     from unstir.samplers import Grid
 
-    if n < 1 or steps < 1 or batch < 1:
+    if n < 1 or (steps is not None and steps < 1) or batch < 1:
         raise UserError("-n, --steps and --batch must be at least 1")
     chosen = _indices(indices) if indices is not None else list(range(n))
     target = out or _default_target(run, seed, label, guidance)
     model = open_model(run, weights=weights)
+    sampler, steps = sampler or model.denoiser.process.sampler, steps or model.steps
     runs.check(target)
     with console.bar("sampling", "samples") as update:
         data = model.sample(
@@ -83,7 +85,8 @@ def sample_(
             label=label, guidance=guidance, batch=batch, progress=update,
         )  # fmt: skip
     console.say(f"{model.weights} weights after {model.images:,} images")
-    console.say(Grid.named(spacing, model.denoiser.process.schedule, steps).describe(model.denoiser.process.schedule))
+    schedule = model.denoiser.process.schedule
+    console.say(Grid.named(spacing, schedule, steps).describe(schedule))
     try:
         target = runs.write(data, target, chosen, columns=len(model.spec.classes) if label == "each" else None)
     except OSError as error:

@@ -34,6 +34,10 @@ class DiscretePrediction(PredictionBase):
         return self.process.x0_of(self.logits)
 
     @property
+    def likeliest(self) -> Tensor:
+        return self.x0.mode
+
+    @property
     def given(self) -> dict[str, Tensor]:
         return {"logits": self.logits}
 
@@ -96,6 +100,10 @@ class ReversePrediction(PredictionBase):
         one = torch.ones_like(self.x_t)
         high, low = (self.process.posterior(self.x_t, bit * one, self.t - 1, self.t).mean for bit in (1, 0))
         return Bernoulli.from_probs(((self.logits.sigmoid() - low) / (high - low)).clamp(0, 1))
+
+    @property
+    def likeliest(self) -> Tensor:
+        return self.x0.mode
 
     @property
     def given(self) -> dict[str, Tensor]:

@@ -37,6 +37,11 @@ class PredictionBase(ABC):
 
     @property
     @abstractmethod
+    def likeliest(self) -> Tensor:
+        """One clean sample that stands for :attr:`x0`, (B, *E): itself for real numbers, the likeliest value of the others."""
+
+    @property
+    @abstractmethod
     def given(self) -> dict[str, Tensor]:
         """The one form that was given, under its field's name: what guidance mixes."""
 
@@ -74,6 +79,10 @@ class Prediction(PredictionBase):
             return (self.x_t - sigma * self.given_eps) / alpha
         assert self.given_v is not None
         return (alpha * self.x_t - sigma * self.given_v) / (alpha**2 + sigma**2)
+
+    @property
+    def likeliest(self) -> Tensor:
+        return self.x0
 
     @cached_property
     def eps(self) -> Tensor:

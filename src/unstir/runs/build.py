@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 from PIL import ImageColor
 
-from unstir import data, schedules
+from unstir import data, processes, schedules
 from unstir.data import Dataset, Split
 from unstir.denoisers import Denoiser
 from unstir.errors import UserError
 from unstir.networks import build
-from unstir.processes import Gaussian
 from unstir.runs.config import Config, DataConfig
 
 
@@ -22,7 +21,7 @@ def denoiser_of(config: Config) -> Denoiser:
         UserError: when its parts do not make one.
     """
     try:
-        process = Gaussian(schedules.from_description(config.schedule))
+        process = processes.from_description(config.process, schedules.from_description(config.schedule))
         return Denoiser(build(config.network), process, dict(config.prediction), config.variance)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"this configuration does not make a denoiser: {error}") from error
@@ -44,7 +43,7 @@ def rms(split: Split, limit: int = 2_000) -> float:
     """Root mean square of the data on the scaled axis, from at most ``limit`` items spread over the split."""
     # Large pictures need fewer: what is read at once stays within 64 million numbers.
     limit = max(1, min(limit, (64 << 20) // split.x[0].size))
-    return float(split.batch(split.spread(limit))[0].square().mean().sqrt())
+    return float(split.batch(split.spread(limit))[0].double().square().mean().sqrt())
 
 
 def colour_of(name: str) -> tuple[int, int, int]:

@@ -75,6 +75,7 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     network: dict[str, Any] = field(default_factory=dict)
+    process: dict[str, Any] = field(default_factory=lambda: {"name": "gaussian"})
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "cosine"})
     prediction: dict[str, Any] = field(default_factory=lambda: {"name": "eps"})
     variance: str = "small"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unstir import samplers
 from unstir.bound import Bound, variational_bound
-from unstir.data import DataSpec, Split, to_float, to_uint8
+from unstir.data import DataSpec, Split
 from unstir.denoisers import Clipped, Condition, Denoiser, DenoiserBase, Guided
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
@@ -49,8 +49,8 @@ class Model:
         self,
         n: int,
         *,
-        sampler: str = "ddim",
-        steps: int = 20,
+        sampler: str | None = None,
+        steps: int | None = None,
         spacing: str = "uniform",
         seed: int = 0,
         indices: Sequence[int] | None = None,
@@ -59,12 +59,13 @@ class Model:
         batch: int = 64,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        """New data: images uint8 (n, H, W, C), or points float32 (n, D).
+        """New data, as users hold it: images uint8 (n, H, W, C), points float32 (n, D), bits bool (n, D), symbols (n, D).
 
         Sample i of a seed is the same whatever the batch size and whatever is drawn beside it, to rounding.
 
         Args:
-            sampler: ancestral, ddim or heun (two network calls a step).
+            sampler: ancestral, ddim or heun (two network calls a step); by default ddim, and ancestral for bits and symbols.
+            steps: by default :attr:`steps`.
             spacing: of the times: uniform, leading, trailing or log-snr.
             indices: which samples of the seed, instead of 0 … n-1.
             label: a class, by name or number; ``each`` gives sample i class i mod K; None asks for no class.
@@ -91,10 +92,24 @@ class Model:
                 progress(first + len(part), len(chosen))
         return np.concatenate(parts)
 
+    @property
+    def steps(self) -> int:
+        """How many steps samples take unless told otherwise: the whole chain where the network knows no longer steps."""
+        process = self.denoiser.process
+        if self.denoiser.consecutive:
+            return process.T
+        return min(process.T, 20 if process.continuous else 200)
+
     def film(
-        self, n: int, *, steps: int = 20, seed: int = 0, sampler: str = "ddim", label: int | str | None = None
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        sampler: str | None = None,
+        label: int | str | None = None,
     ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-        """The reverse process as it goes: (time reached, x there, x0 predicted on the way), data outside as in :meth:`sample`."""
+        """The reverse process as it goes: (time reached, x there, x0 predicted on the way: the likeliest of bits and symbols)."""
         _check_keys(seed, range(n))
         grid, solver, denoiser = self._walk(sampler, steps, "uniform", 1.0)
         self.denoiser.eval()
@@ -102,7 +117,7 @@ class Model:
         for state, prediction in samplers.walk(
             denoiser, solver, grid, (n, *self.spec.shape), seed=seed, condition=condition
         ):
-            yield float(state.time()[0]), self.outside(state.x), self.outside(prediction.x0)
+            yield float(state.time()[0]), self.outside(state.x), self.outside(prediction.likeliest)
 
     def bound(
         self,
@@ -114,7 +129,7 @@ class Model:
         terms: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Bound:
-        """The variational bound on -log p of given data (N, …), x0 clipped where data is 8-bit.
+        """The variational bound on -log p of given data (N, …); the predicted x0 is clipped where data is 8-bit.
 
         Args:
             data: as :meth:`sample` gives it.
@@ -130,7 +145,7 @@ class Model:
             self._clipped(self.denoiser), x0,
             condition=condition,
             terms=terms,
-            decoder="discretized" if self.spec.eight_bit else "normal",
+            decoder="normal" if self.denoiser.process.continuous and not self.spec.eight_bit else None,
             noise=NoiseSource(seed, range(first, first + len(x0)), x0.device),
             progress=progress,
         )  # fmt: skip
@@ -138,23 +153,25 @@ class Model:
     def inside(self, data: np.ndarray) -> Tensor:
         """Data as users hold it, as the network sees it."""
         device = next(self.denoiser.parameters()).device
-        x = torch.from_numpy(self.spec.scaling.inside(data)) if self.spec.scaling else to_float(data)
+        x = self.spec.inside(data)
         if tuple(x.shape[1:]) != self.spec.shape:
             raise UserError(f"this model is for data of shape {self.spec.shape}, not {tuple(x.shape[1:])}")
         return x.to(device)
 
     def outside(self, x: Tensor) -> np.ndarray:
         """What the network sees, as users hold it."""
-        return self.spec.scaling.outside(x.cpu().numpy()) if self.spec.scaling else to_uint8(x)
+        return self.spec.outside(x)
 
     def _walk(
-        self, sampler: str, steps: int, spacing: str, guidance: float
+        self, sampler: str | None, steps: int | None, spacing: str, guidance: float
     ) -> tuple[Grid, samplers.Sampler, DenoiserBase]:
+        steps = self.steps if steps is None else steps
         if steps > self.denoiser.process.T:
             raise UserError(f"{steps} steps are more than this model's chain has: at most {self.denoiser.process.T}")
         try:
             grid = Grid.named(spacing, self.denoiser.process.schedule, steps)
-            solver = samplers.get(sampler)
+            solver = samplers.get(sampler or self.denoiser.process.sampler)
+            samplers.check_suits(self.denoiser, solver, grid)
         except ValueError as error:
             raise UserError(str(error)) from None
         if not math.isfinite(guidance):

@@ -17,7 +17,7 @@ from unstir.samplers.ddim import DDIM
 from unstir.samplers.grid import Grid
 from unstir.samplers.heun import Heun
 
-__all__ = ["DDIM", "Ancestral", "Grid", "Heun", "Sampler", "State", "get", "sample", "walk"]
+__all__ = ["DDIM", "Ancestral", "Grid", "Heun", "Sampler", "State", "check_suits", "get", "sample", "walk"]
 
 _BY_NAME: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM, "heun": Heun}
 NAMES = tuple(_BY_NAME)
@@ -54,7 +54,7 @@ def walk(
     Raises:
         ValueError: when sampler or grid do not suit the denoiser.
     """
-    _check_suits(denoiser, sampler, grid)
+    check_suits(denoiser, sampler, grid)
     if device is None:
         device = next((p.device for p in denoiser.parameters()), torch.device("cpu"))
     indices = range(shape[0]) if indices is None else indices
@@ -77,7 +77,13 @@ def sample(denoiser: DenoiserBase, sampler: Sampler, grid: Grid, shape: Sequence
     return state.x
 
 
-def _check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
+def check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
+    """Whether a walk makes sense.
+
+    Raises:
+        ValueError: when the sampler moves along real numbers and the data are none, or the grid leaves out times that the
+            network cannot do without.
+    """
     if sampler.continuous and not denoiser.process.continuous:
         raise ValueError(
             f"{type(sampler).__name__.lower()} moves along real numbers, which this data is not: use the sampler "

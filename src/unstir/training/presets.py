@@ -12,13 +12,14 @@ from unstir.networks import MLPConfig
 from unstir.networks import presets as networks
 from unstir.runs.config import Config, OptimiserConfig, TimesConfig
 
-NAMES = ("tiny", "small", "cifar10", "points")
+NAMES = ("tiny", "small", "cifar10", "points", "bits", "symbols")
+_VECTORS = ("points", "bits", "symbols")
 
 
 def choose(spec: DataSpec) -> str:
     """The preset that suits the data: its kind, and for pictures their side."""
-    if spec.kind == "points":
-        return "points"
+    if spec.kind in _VECTORS:
+        return spec.kind
     return "tiny" if max(spec.shape[1:]) <= 16 else "small"
 
 
@@ -30,11 +31,14 @@ def get(name: str, spec: DataSpec, data_rms: float) -> Config:
     """
     if name not in NAMES:
         raise UserError(f"there is no preset called {name!r}; there are {', '.join(NAMES)}")
-    if (name == "points") != (spec.kind == "points"):
+    if name != spec.kind and (name in _VECTORS or spec.kind in _VECTORS):
         raise UserError(f"the preset {name} does not fit this data, which is {spec.kind}; try {choose(spec)}")
-    if not data_rms > 0:
+    if spec.kind == "points" and not data_rms > 0:
         raise UserError("all points of this data are the same: there is nothing to learn")
-    config = _cifar10(spec) if name == "cifar10" else _quick(name, spec, data_rms)
+    if name in ("bits", "symbols"):
+        config = _discrete(spec, data_rms)
+    else:
+        config = _cifar10(spec) if name == "cifar10" else _quick(name, spec, data_rms)
     return replace(config, preset=name)
 
 
@@ -60,6 +64,28 @@ def _quick(name: str, spec: DataSpec, data_rms: float) -> Config:
         ),
         ema_width=0.1,
         label_dropout=0.2,  # Ho & Salimans 2022, table 1: 0.1 and 0.2 are best; the higher, since plain samples ask for no class
+    )
+
+
+def _discrete(spec: DataSpec, data_rms: float) -> Config:
+    """Bits and symbols: logits of x0, learned by their cross-entropy, on the chain that erases evenly [SD15 §2.4.1]."""
+    if spec.kind == "bits":
+        # Noise as active as the data: the prior then scores them best, and the chain has the least to undo. Bits are 0 and 1,
+        # so their mean is their mean square.
+        process: dict[str, Any] = {"name": "binomial", "prior": round(min(max(data_rms**2, 0.01), 0.99), 4)}
+    else:
+        process = {"name": "categorical", "classes": spec.symbols, "kind": "uniform"}
+    return Config(
+        network=_network(spec.kind, spec),
+        process=process,
+        # Two bits decided in one step cannot know of each other: what that costs falls as 1/T.
+        schedule={"name": "inverse_time", "T": 1000},
+        prediction={"name": "logits"},
+        objective={"name": "simple"},
+        times=TimesConfig(name="uniform"),
+        optimiser=OptimiserConfig(learning_rate=2e-3, batch=256, warmup_images=3_000, beta2=0.99),
+        ema_width=0.1,
+        label_dropout=0.2,
     )
 
 
@@ -92,12 +118,13 @@ def _larger(spec: DataSpec) -> float:
 
 def _network(name: str, spec: DataSpec) -> dict[str, Any]:
     classes = len(spec.classes)
-    if spec.kind == "points":
-        # Four residual blocks of 128: small enough for thousands of updates a minute.
-        config = MLPConfig(spec.shape[0], spec.shape[0], width=128, depth=4, classes=classes)
+    if spec.kind in _VECTORS:
+        # Four residual blocks of 128: small enough for thousands of updates a minute. Symbols go in and out one-hot.
+        numbers = spec.shape[0] * (spec.symbols or 1)
+        config = MLPConfig(numbers, numbers, width=128, depth=4, classes=classes)
     else:
         channels, height, width = spec.shape
         config = networks.preset(name, (channels, height, width), classes=classes)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
     # TOML has no null: what is None is left out, and the network's own default is the same.
-    return {"name": "mlp" if spec.kind == "points" else "unet"} | {k: v for k, v in plain.items() if v is not None}
+    return {"name": "mlp" if spec.kind in _VECTORS else "unet"} | {k: v for k, v in plain.items() if v is not None}

@@ -30,8 +30,7 @@ from unstir.training.loop import Step, Trainer
 
 SNAPSHOTS = 5  # how often in a run pictures are drawn and held-out loss is measured
 RECORD_SECONDS = 5.0
-PICTURES, POINTS = 64, 1_000
-SAMPLE_STEPS = 20
+SAMPLES, POINTS = 64, 1_000
 MEASURING_SHARE = 0.05  # of a budget in minutes: the part that is trained before it becomes a budget in images
 MEASURING_SECONDS = 20.0
 TRAINING_SHARE = 0.92  # of the remaining minutes: the rest draws pictures and writes checkpoints
@@ -232,8 +231,8 @@ class Session:
         yield Event("sample", f"{images:,} images: held-out loss {mean:.4f}", facts={"heldout": mean})
 
     def _draw(self, model: Model, weights: str) -> None:
-        n = PICTURES if self.dataset.spec.kind == "image" else POINTS
-        drawn = model.sample(n, steps=SAMPLE_STEPS, seed=self.config.seed, batch=n)
+        n = POINTS if self.dataset.spec.kind == "points" else SAMPLES
+        drawn = model.sample(n, seed=self.config.seed, batch=n)
         write(drawn, self.run.samples / f"{self.trainer.progress.images:010d}-{weights}.png", range(n))
 
     def _record(self, recent: list[Step], rate: float) -> None:
