@@ -105,6 +105,7 @@ def test_inspection_counts_bits_and_symbols(tmp_path: Path) -> None:
     x = RNG.random((50, 8)) < 0.2
     found = inspect(saved(tmp_path, x))
     assert found.activity == pytest.approx(x.mean())
+    assert found.dataset.spec.rules == f"Bits as they are, {100 * x.mean():.1f}% of them 1."
     report = json.loads(json.dumps(found.to_json()))
     assert (report["activity"], report["found"], report["data"]["kind"]) == (found.activity, 50, "bits")
     assert "alphabet" not in report

@@ -18,13 +18,6 @@ from unstir.data.split import content_hash, content_split, duplicates, row_hashe
 from unstir.data.survey import Survey
 from unstir.errors import UserError
 
-_RULES = {
-    "points": "Points as float32, centred and divided by one number for the network.",
-    "image": "Real-valued pictures as they are, scaled by one number for the network.",
-    "bits": "Bits as they are.",
-    "symbols": "Symbols as they are.",
-}
-
 
 def dataset_of(raw: Values, source: str | Path, options: Options) -> tuple[Dataset, Survey]:
     """Values split and described.
@@ -57,7 +50,7 @@ def dataset_of(raw: Values, source: str | Path, options: Options) -> tuple[Datas
         eight_bit=False,
         classes=raw.classes,
         source=str(source),
-        rules=raw.rules or _RULES[raw.kind],
+        rules=raw.rules or _rules(raw),
         hash=content_hash(array for split in splits for array in (split.x, split.labels)),
         scaling=scaling,
         symbols=raw.symbols,
@@ -97,11 +90,21 @@ def _refuse(options: Options, kind: str, source: str | Path) -> None:
     raise UserError(f"{source}: holds {what}; leave size and mode out")
 
 
+def _rules(raw: Values) -> str:
+    if raw.kind == "bits":
+        return f"Bits as they are, {np.count_nonzero(raw.x) / raw.x.size:.1%} of them 1."
+    if raw.kind == "symbols":
+        return f"Symbols 0…{(raw.symbols or 1) - 1} as they are."
+    if raw.kind == "points":
+        return "Points as float32, centred and divided by one number for the network."
+    return "Real-valued pictures as they are, scaled by one number for the network."
+
+
 def _repeated(hashes: list[bytes]) -> list[str]:
     distinct = len(set(hashes))
-    return [f"{distinct:,} different rows among {len(hashes):,}: equal ones may be held out and learned from"] * (
-        distinct < len(hashes)
-    )
+    if distinct == len(hashes):
+        return []
+    return [f"{distinct:,} different rows among {len(hashes):,}: equal ones may be held out and learned from"]
 
 
 def _as_draws(hashes: list[bytes], labels: np.ndarray | None) -> list[bytes]:
