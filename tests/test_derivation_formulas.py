@@ -19,6 +19,7 @@ from tests.oracles.denoisers import gaussian_denoiser
 from unstir import derivation
 from unstir.bound import step_nats
 from unstir.denoisers import DenoiserBase, GaussianMixtureDenoiser
+from unstir.denoisers.variance import rule
 from unstir.distributions import Normal
 from unstir.processes import Gaussian
 from unstir.schedules import FromBetas, InverseTime, LinearBeta, Schedule
@@ -414,6 +415,17 @@ def test_a_wrong_variance_costs_half_of_r_minus_one_minus_log_r(ratio: float, va
         normal(_t(0.3), _t(ratio * variance).sqrt()), normal(_t(0.3), _t(variance).sqrt())
     )
     torch.testing.assert_close(derivation.wrong_variance_nats(_t(ratio)), divergence, rtol=1e-9, atol=1e-12)
+
+
+@LAW
+@given(st.floats(-8, 8), st.floats(0.01, 0.95), st.floats(0.01, 0.95))
+def test_a_free_variance_is_a_sigmoid_around_the_steps(z: float, first: float, second: float) -> None:
+    """logit(variance) = z + logit(beta_t): z = 0 gives the step's, and whatever z is, it stays between 0 and 1."""
+    process, x = _chain(first, second), torch.zeros(1, 1, dtype=F64)
+    variance = rule("free", process, x, torch.full_like(x, z))(_t(1.0), _t(2.0))
+    assert 0 < float(variance) < 1
+    assert float(torch.logit(variance)) == pytest.approx(z + math.log(second / (1 - second)), rel=1e-9, abs=1e-9)
+    assert float(rule("free", process, x, x)(_t(1.0), _t(2.0))) == pytest.approx(second, rel=1e-12)
 
 
 def test_small_loses_half_eulers_constant() -> None:
