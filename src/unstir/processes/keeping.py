@@ -16,7 +16,7 @@ def log_kept(schedule: Schedule, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: for a schedule without alpha_bar, whose variance is not preserved.
     """
-    log_a = (schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s)).clamp(max=0)
+    log_a = schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s)
     rest = -torch.expm1(log_a)
     if not rest.requires_grad:
         return log_a, rest.log()
