@@ -37,6 +37,9 @@ class DiscretePrediction(PredictionBase):
     def likeliest(self) -> Tensor:
         return self.x0.mode
 
+    def distortion(self, x0: Tensor) -> Tensor:
+        return (self.likeliest != x0).double()
+
     @property
     def given(self) -> dict[str, Tensor]:
         return {"logits": self.logits}
@@ -104,6 +107,9 @@ class ReversePrediction(PredictionBase):
     @property
     def likeliest(self) -> Tensor:
         return self.x0.mode
+
+    def distortion(self, x0: Tensor) -> Tensor:
+        return (self.likeliest != x0).double()
 
     @property
     def given(self) -> dict[str, Tensor]:

@@ -40,6 +40,10 @@ class PredictionBase(ABC):
     def likeliest(self) -> Tensor:
         """One clean sample that stands for :attr:`x0`, (B, *E): itself for real numbers, the likeliest value of the others."""
 
+    @abstractmethod
+    def distortion(self, x0: Tensor) -> Tensor:
+        """How wrong the guess at x0 is, (B, *E): squared for real numbers, 1 where the likeliest value of the others is wrong."""
+
     @property
     @abstractmethod
     def given(self) -> dict[str, Tensor]:
@@ -83,6 +87,9 @@ class Prediction(PredictionBase):
     @property
     def likeliest(self) -> Tensor:
         return self.x0
+
+    def distortion(self, x0: Tensor) -> Tensor:
+        return (x0 - self.x0).square()
 
     @cached_property
     def eps(self) -> Tensor:

@@ -66,6 +66,10 @@ class Process(ABC):
         """The noise that ``marginal(...).sample`` turns into x_t, (B, *shape): normal or uniform, keyed as in the source."""
 
     @abstractmethod
+    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+        """``H(x_t | x_s, x0)``: the entropy of the step, averaged over ``q(x_s | x0)`` exactly, nats (B, *E)."""
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What :func:`unstir.processes.from_description` needs, beside the schedule, to make this process again."""
 

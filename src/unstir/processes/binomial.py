@@ -93,6 +93,11 @@ class Binomial(Process):
         """Uniform numbers, (B, *shape), in float64 whatever the dtype: rounded, some would be 1."""
         return source.uniform(shape, purpose, step)
 
+    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+        active = self.marginal(x0, s).mean
+        of_one, of_zero = (self.step(torch.full_like(x0, bit), s, t).entropy() for bit in (1, 0))
+        return active * of_one + (1 - active) * of_zero
+
     def describe(self) -> dict[str, Any]:
         return {"name": "binomial", "prior": self.pi}
 

@@ -116,6 +116,10 @@ class Categorical(Process):
         """Uniform numbers, (B, *shape), in float64 whatever the dtype: rounded, some would be 1."""
         return source.uniform(shape, purpose, step)
 
+    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+        of_state = [self.step(torch.full_like(x0, state), s, t).entropy() for state in range(self.states)]
+        return (self.marginal(x0, s).probs * torch.stack(of_state, -1)).sum(-1)
+
     def describe(self) -> dict[str, Any]:
         return {"name": "categorical", "classes": self.classes, "kind": self.kind}
 

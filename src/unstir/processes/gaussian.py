@@ -65,6 +65,9 @@ class Gaussian(Process):
     ) -> Tensor:
         return source.normal(shape, purpose, step, dtype)
 
+    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+        return self.step(x0, s, t).entropy()  # the same wherever x_s is
+
     def describe(self) -> dict[str, Any]:
         return {"name": "gaussian"}
 
