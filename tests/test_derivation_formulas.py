@@ -18,10 +18,10 @@ from tests.oracles.curves import SCHEDULES
 from tests.oracles.denoisers import gaussian_denoiser
 from unstir import derivation
 from unstir.bound import step_nats
-from unstir.denoisers import DenoiserBase, GaussianMixtureDenoiser
+from unstir.denoisers import Denoiser, DenoiserBase, GaussianMixtureDenoiser
 from unstir.denoisers.variance import rule
 from unstir.distributions import Normal
-from unstir.processes import Gaussian
+from unstir.processes import Binomial, Categorical, Gaussian
 from unstir.schedules import FromBetas, InverseTime, LinearBeta, Schedule
 
 LAW = settings(deadline=None, derandomize=True, max_examples=40)
@@ -154,6 +154,20 @@ def test_two_kernels_are_one(first: float, second: float) -> None:
     assert float(a) == pytest.approx(math.sqrt((1 - first) * (1 - second)), rel=1e-12)
     assert float(v) == pytest.approx(1 - (1 - first) * (1 - second), rel=1e-12)
     assert float(v) == pytest.approx((1 - second) * first + second, rel=1e-12)
+
+
+@every
+def test_a_step_leaves_the_prior_as_it_is(schedule: Schedule) -> None:
+    """integral of q(x_t | x_s) pi(x_s) = pi(x_t): real numbers, bits and symbols, for neighbours and for the whole chain."""
+    for s, t in ((0.0, 1.0), (1.0, float(schedule.T)), (0.0, float(schedule.T))):
+        a, v = _kernel(Gaussian(schedule), s, t)
+        assert float(a**2 + v) == pytest.approx(1, rel=1e-12)
+        bits = Binomial(schedule, 0.3).step(_t(0, 1)[:, None], s, t).mean[:, 0]
+        assert float(0.7 * bits[0] + 0.3 * bits[1]) == pytest.approx(0.3, rel=1e-12)
+        for kind, prior in (("uniform", _t(1, 1, 1) / 3), ("absorbing", _t(0, 0, 0, 1))):
+            process = Categorical(schedule, 3, kind)
+            rows = process.step(torch.arange(len(prior))[:, None], s, t).probs[:, 0]
+            torch.testing.assert_close(prior @ rows, prior, rtol=1e-12, atol=1e-15)
 
 
 @every
@@ -428,12 +442,54 @@ def test_a_free_variance_is_a_sigmoid_around_the_steps(z: float, first: float, s
     assert float(rule("free", process, x, x)(_t(1.0), _t(2.0))) == pytest.approx(second, rel=1e-12)
 
 
+def test_a_gated_mean_shares_the_free_variance() -> None:
+    """mu = (x - z)(1 - Sigma) + z, in the reverse step that the denoiser makes, for any z and any spread."""
+    process, t = Gaussian(LinearBeta.rescaled(20)), _t(2, 7, 20)
+    x, z, spread = torch.randn(3, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(5))
+
+    class Says(torch.nn.Module):
+        def forward(self, x: Tensor, time: Tensor, condition: object = None) -> Tensor:
+            return torch.cat([z, spread], 1)
+
+    step = Denoiser(Says(), process, "gated_mean", "free").predict(x, t).reverse(t - 1)
+    variance = torch.sigmoid(spread + torch.logit(process.schedule.betas[t.long() - 1])[:, None])
+    torch.testing.assert_close(step.variance, variance, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(step.mean, (x - z) * (1 - variance) + z, rtol=1e-8, atol=1e-8)
+
+
 def test_small_loses_half_eulers_constant() -> None:
     """The sum over t = 2 … n of the cost of t/(t-1) tends to gamma/2, with 1/(4n) still to come."""
     n = 100_000
     t = torch.arange(2, n + 1, dtype=F64)
     total = float(derivation.wrong_variance_nats(t / (t - 1)).sum())
     assert total + 1 / (4 * n) == pytest.approx(closed.EULER_GAMMA / 2, abs=1e-9)
+
+
+# --- multiplying by r(x) ----------------------------------------------------------------------------------------------
+
+
+@LAW
+@given(st.floats(-2, 2), st.floats(0.01, 2), st.floats(-3, 3))
+def test_an_exponential_of_a_line_only_moves_a_gaussian(mean: float, variance: float, slope: float) -> None:
+    """The renormalised product on a grid has the shifted density."""
+    step = Normal(_t(mean), _t(variance))
+    x = torch.linspace(-1, 1, 8001, dtype=F64) * (14 * math.sqrt(variance) + 4 * variance) + mean
+    log_product = step.log_prob(x) + slope * x
+    log_density = log_product - log_product.logsumexp(0) - (x[1] - x[0]).log()
+    moved = derivation.perturbed(step, _t(slope))
+    torch.testing.assert_close(log_density, moved.log_prob(x), rtol=1e-7, atol=1e-7)
+
+
+def test_a_curved_r_errs_by_the_square_of_the_variance() -> None:
+    """Against the exact product with a Gaussian r: the mean's error falls as Sigma², the variance's too."""
+    r = Normal(_t(1.5), _t(0.8))
+    errors = []
+    for variance in (1e-2, 1e-3, 1e-4):
+        step = Normal(_t(0.2), _t(variance))
+        exact, moved = step.times(r), derivation.perturbed(step, (r.mean - step.mean) / r.variance)
+        errors.append([float((a - b).abs()) for a, b in ((exact.mean, moved.mean), (exact.variance, moved.variance))])
+    slopes = np.polyfit(np.log([1e-2, 1e-3, 1e-4]), np.log(errors), 1)[0]
+    np.testing.assert_allclose(slopes, 2, atol=0.02)
 
 
 # --- without noise ----------------------------------------------------------------------------------------------------

@@ -149,6 +149,20 @@ def wrong_variance_nats(ratio: Tensor) -> Tensor:
     return (ratio - 1 - ratio.log()) / 2
 
 
+# --- multiplying by r(x) ----------------------------------------------------------------------------------------------
+
+
+def perturbed(step: Normal, slope: Tensor) -> Normal:
+    """``N(mu + Sigma grad log r(mu), Sigma)``: a reverse step times r(x), for a log r that is straight across the step.
+
+    [SD15 Table App.1, App. C.] Exact for ``r(x) = exp(slope x)``; otherwise the mean errs by the order of ``Sigma²``.
+
+    Args:
+        slope: ``grad log r`` at the step's mean, of its shape.
+    """
+    return Normal(step.mean + step.variance.to(step.mean.dtype) * slope, step.variance)
+
+
 # --- without noise ----------------------------------------------------------------------------------------------------
 
 
