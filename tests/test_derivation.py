@@ -44,7 +44,7 @@ ORIGIN = [
     ("the telescope for T = 4", 39, r"\sum_{t=2}^{4}"),
     ("the terms rearranged", 41, r"\log \frac{q(x_T \mid x_0)}{p(x_T)}"),
     ("the bound as divergences", 43, r"\underbrace"),
-    ("the prior's divergence", 20, r"D_{\mathrm{KL}}\big(q(x_T \mid x_0)\,\|\,p(x_T)\big)"),
+    ("the prior's divergence", 19, r"D_{\mathrm{KL}}\big(q(x_T \mid x_0)\,\|\,p(x_T)\big)"),
     ("three Gaussians", 45, r"\propto \exp"),
     ("their exponents multiplied out", 46, r"A\, x_{t-1}^2 - 2 B\, x_{t-1} + C"),
     ("sorted by powers, with C", 47, r"C &="),
