@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import unstir
 from tests import small
 from unstir.data import load as load_data
+from unstir.data.codec import Codec
 from unstir.denoisers import Condition, Guided
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
@@ -291,7 +292,7 @@ def test_the_forms_of_a_file_hold_the_same(tmp_path: Path) -> None:
             assert levels(write(images, tmp_path / name, range(3))).shape[0] > 8
     points = rng.normal(size=(4, 2)).astype(np.float32)
     for name in ("points.png", "points", "points.npy"):
-        assert write(points, tmp_path / name, range(4)) == tmp_path / "points.npy"
+        assert write(points, tmp_path / name, range(4), codec=Codec("points")) == tmp_path / "points.npy"
     assert np.array_equal(np.load(tmp_path / "points.npy"), points)
     for name in ("x.jpg", "x.safetensors"):
         with pytest.raises(UserError, match="cannot be written as"):

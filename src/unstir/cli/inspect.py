@@ -32,7 +32,8 @@ def inspect_(
     Parameters
     ----------
     data: str
-        digits, a folder of images, a .zip of images, .npz, .npy, or an idx .gz.
+        digits, a folder of images, a .zip of images, .npz, .npy, a .csv of points, an idx .gz, or a toy: swiss-roll, moons,
+        heartbeat, dead-leaves.
     size: int
         Side of the pictures in pixels; 0: their own when all are equal and at most 128, else at most 64.
     mode: str
@@ -79,17 +80,17 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{spec['source']}: {found['train']:,} to learn from, {found['heldout']:,} held out, each {'×'.join(map(str, spec['shape']))}",
         spec["rules"],
     ]
-    for name in ("sizes", "modes", "classes"):
+    if found.get("activity") is not None:
+        lines.append(f"mean activity {found['activity']:.4f}: the share of ones")
+    for name in ("sizes", "modes", "classes", "alphabet"):
         counts = sorted(found.get(name, {}).items(), key=lambda item: -item[1])
         if counts:
             shown = ", ".join(f"{key} ({count:,})" for key, count in counts[:SHOWN])
             lines.append(f"{name}: {shown}{_more(counts)}")
     copies = found.get("duplicates", [])
-    lines += [
-        f"the same picture {len(names)} times: {', '.join(names[:SHOWN])}{_more(names)}" for names in copies[:SHOWN]
-    ]
+    lines += [f"the same item {len(names)} times: {', '.join(names[:SHOWN])}{_more(names)}" for names in copies[:SHOWN]]
     if len(copies) > SHOWN:
-        lines.append(f"and {len(copies) - SHOWN} more pictures that come more than once")
+        lines.append(f"and {len(copies) - SHOWN} more that come more than once")
     return [*lines, *found["log"]]
 
 

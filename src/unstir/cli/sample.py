@@ -88,7 +88,9 @@ def sample_(
     schedule = model.denoiser.process.schedule
     console.say(Grid.named(spacing, schedule, steps).describe(schedule))
     try:
-        target = runs.write(data, target, chosen, columns=len(model.spec.classes) if label == "each" else None)
+        target = runs.write(
+            data, target, chosen, codec=model.spec.codec, columns=len(model.spec.classes) if label == "each" else None
+        )
     except OSError as error:
         raise UserError(f"the samples could not be written to {target}: {error.strerror}") from None
     console.say(f"{len(chosen)} samples in {target}")

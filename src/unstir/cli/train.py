@@ -42,11 +42,12 @@ def train_(
     Parameters
     ----------
     data: str
-        digits, a folder of images (class subfolders optional), a .zip of images, .npz, .npy, or an idx .gz (MNIST).
+        digits, a folder of images (class subfolders optional), a .zip of images, .npz, .npy, an idx .gz (MNIST), a .csv of points,
+        or a toy: swiss-roll, moons, heartbeat, dead-leaves.
     out: Path
         The run's folder: made, or continued.
     preset: str
-        tiny, small, cifar10 or points; by default chosen by the data.
+        tiny, small, cifar10, points, bits or symbols; by default chosen by the data.
     size: int
         Side of the pictures in pixels; by default their own when all are equal and at most 128, else at most 64.
     mode: str

@@ -46,7 +46,7 @@ class Eps(GaussianParameterisation):
 
     def __init__(self, process: Gaussian) -> None:
         super().__init__(process)
-        if float(process.schedule.alpha(process.T)) == 0:
+        if float(process.schedule.alpha(process.T).detach()) == 0:
             raise ValueError(
                 "this schedule ends at alpha_bar_T = 0, where a prediction of eps says nothing about x0: "
                 'use prediction="x0" or "v"'

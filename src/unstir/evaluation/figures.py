@@ -24,7 +24,7 @@ def forward_film(model: Model, split: Split, rows: int = 4, frames: int = 11, se
     x0 = model.inside(np.asarray(split.x[:rows]))
     noise = NoiseSource(seed, range(rows), x0.device).normal(model.spec.shape, "forward film")
     times = torch.linspace(0, model.denoiser.process.T, frames).tolist()
-    seen = [model.outside(model.denoiser.process.marginal(x0, t).sample(noise)) for t in times]
+    seen = [model.spec.levels(model.outside(model.denoiser.process.marginal(x0, t).sample(noise))) for t in times]
     return _strip(seen)
 
 
@@ -34,8 +34,8 @@ def reverse_film(
     """Each row one sample on its way from noise: x_t, and the x0 that was predicted from it."""
     walked, predicted = [], []
     for _, x, x0 in model.film(rows, steps=steps, seed=seed):
-        walked.append(x)
-        predicted.append(x0)
+        walked.append(model.spec.levels(x))
+        predicted.append(model.spec.levels(x0))
     places = np.linspace(0, len(walked) - 1, min(frames, len(walked))).round().astype(int)
     return _strip([walked[i] for i in places]), _strip([predicted[i] for i in places])
 

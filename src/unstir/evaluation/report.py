@@ -75,10 +75,10 @@ def _pictures(run: Run, model: Model, heldout: Split) -> list[str]:
 def _in_order(run: Run, model: Model, heldout: Split) -> str:
     real = np.asarray(heldout.x[: min(PICTURES, len(heldout))])
     return _figure(
-        contact_sheet(model.sample(PICTURES)),
+        contact_sheet(model.spec.levels(model.sample(PICTURES))),
         "Generated: the first of seed 0, not chosen",
         _command("sample", run, "-n", PICTURES),
-    ) + _figure(contact_sheet(real), "Real: held out, never trained on", _command("report", run))
+    ) + _figure(contact_sheet(model.spec.levels(real)), "Real: held out, never trained on", _command("report", run))
 
 
 def _by_class(run: Run, model: Model, heldout: Split) -> str:
@@ -93,10 +93,12 @@ def _by_class(run: Run, model: Model, heldout: Split) -> str:
     real = np.asarray(heldout.x[np.stack([found[:rows] for found in of_class], axis=1).ravel()])
     generated = model.sample(ROWS * classes, label="each")
     return _figure(
-        contact_sheet(generated, classes),
+        contact_sheet(model.spec.levels(generated), classes),
         "Generated, one column a class: the first of seed 0, not chosen",
         _command("sample", run, "-n", ROWS * classes, "--label", "each"),
-    ) + _figure(contact_sheet(real, classes), "Real: held out, never trained on", _command("report", run))
+    ) + _figure(
+        contact_sheet(model.spec.levels(real), classes), "Real: held out, never trained on", _command("report", run)
+    )
 
 
 def _figure(picture: Image.Image, caption: str, command: str) -> str:

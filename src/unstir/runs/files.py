@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from unstir.data import contact_sheet
+from unstir.data.codec import LEVELS, Codec
 from unstir.errors import UserError
 
 
@@ -32,29 +33,32 @@ def check_place(target: Path) -> None:
         raise UserError(f"{target} cannot be written: {there} does not allow it")
 
 
-def write(data: np.ndarray, target: Path, indices: Sequence[int], *, columns: int | None = None) -> Path:
+def write(
+    data: np.ndarray, target: Path, indices: Sequence[int], *, codec: Codec = LEVELS, columns: int | None = None
+) -> Path:
     """Writes samples in the form that the target's name asks for.
 
     Args:
-        data: images uint8 (N, H, W, C), or points (N, D).
+        data: as users hold it, see :mod:`unstir.data.codec`.
         target: ``x.png`` for one grid (images only), ``x.npz`` or ``x.npy`` for arrays, else a folder of PNGs named by index.
+        codec: what the data are.
         indices: the samples' indices, (N,).
         columns: of a grid; by default about as many as rows.
 
     Returns:
-        What was written; points that were asked for as pictures become an ``.npy``.
+        What was written; data of which no picture can be made becomes an ``.npy`` where one was asked for.
     """
     check(target)
-    if data.dtype != np.uint8 and target.suffix.lower() not in (".npz", ".npy"):
+    if codec.kind != "image" and target.suffix.lower() not in (".npz", ".npy"):
         target = target.with_suffix(".npy")
     suffix = target.suffix.lower()
     (target.parent if suffix else target).mkdir(parents=True, exist_ok=True)
     if suffix == ".png":
-        contact_sheet(data, columns).save(target)
+        contact_sheet(codec.levels(data), columns).save(target)
     elif suffix:
         with target.open("wb") as file:
             np.savez_compressed(file, data) if suffix == ".npz" else np.save(file, data)
     else:
-        for index, image in zip(indices, data, strict=True):
+        for index, image in zip(indices, codec.levels(data), strict=True):
             Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(target / f"{index:06d}.png")
     return target

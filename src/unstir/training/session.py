@@ -68,6 +68,9 @@ class Session:
         self._open()
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
+        forgets = self.denoiser.process.schedule.prior_report()
+        if forgets:
+            self.notes.append(forgets)
         engine = self._engine()
         engine.settle()
         engine.place(self.denoiser)
@@ -233,7 +236,12 @@ class Session:
     def _draw(self, model: Model, weights: str) -> None:
         n = POINTS if self.dataset.spec.kind == "points" else SAMPLES
         drawn = model.sample(n, seed=self.config.seed, batch=n)
-        write(drawn, self.run.samples / f"{self.trainer.progress.images:010d}-{weights}.png", range(n))
+        write(
+            drawn,
+            self.run.samples / f"{self.trainer.progress.images:010d}-{weights}.png",
+            range(n),
+            codec=model.spec.codec,
+        )
 
     def _record(self, recent: list[Step], rate: float) -> None:
         # Skipped updates have no number that JSON could hold.
