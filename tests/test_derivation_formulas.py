@@ -1,4 +1,4 @@
-"""The stations of the derivation that are computed in :mod:`unstir.derivation`, held to their laws."""
+"""The first half of the derivation, from the chain to the posterior, held to its laws."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.oracles import gaussian as closed
 from tests.oracles.curves import SCHEDULES
 from tests.oracles.denoisers import gaussian_denoiser
 from unstir import derivation
-from unstir.bound import step_nats
-from unstir.denoisers import Denoiser, DenoiserBase, GaussianMixtureDenoiser
-from unstir.denoisers.variance import rule
+from unstir.denoisers import DenoiserBase, GaussianMixtureDenoiser
 from unstir.distributions import Normal
 from unstir.processes import Binomial, Categorical, Gaussian
-from unstir.schedules import FromBetas, InverseTime, LinearBeta, Schedule
+from unstir.schedules import FromBetas, InverseTime, Schedule
 
 LAW = settings(deadline=None, derandomize=True, max_examples=40)
 F64 = torch.float64
@@ -346,182 +343,6 @@ def test_the_posterior_is_a_product_of_two_opinions(schedule: Schedule) -> None:
     posterior = process.posterior(x_t, x0, s, t)
     torch.testing.assert_close(product_of.mean, posterior.mean, rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(product_of.variance, posterior.variance, rtol=1e-8, atol=1e-12)
-
-
-# --- the road to the simple loss --------------------------------------------------------------------------------------
-
-
-PAIRS = (_t(1, 1, 99, 300, 500, 999), _t(2, 7, 100, 700, 501, 1000))
-
-
-@pytest.mark.parametrize("name", ["small", "large"])
-def test_a_step_costs_the_same_in_mean_x0_and_eps(name: str) -> None:
-    """The KL of a step is its part of the variance plus a weight times an error, whichever error is taken."""
-    process, (s, t) = Gaussian(LinearBeta()), PAIRS
-    x0, guess, eps = torch.randn(3, len(t), 4, dtype=F64, generator=torch.Generator().manual_seed(2))
-    x_t = process.marginal(x0, t).sample(eps)
-    small, large = process.variances(s, t, x_t)
-    variance = {"small": small, "large": large}[name]
-    posterior, off = process.posterior(x_t, x0, s, t), process.posterior(x_t, guess, s, t)
-    from_variance = 4 * derivation.wrong_variance_nats(small / variance).squeeze(1)
-
-    prediction = gaussian_denoiser(process, 0.0, 1.0, name).predict(x_t, t).with_x0(guess)
-    whole = step_nats(prediction, x0, s)
-    in_mean = (posterior.mean - off.mean).square().sum(1) / (2 * variance.squeeze(1))
-    torch.testing.assert_close(whole, from_variance + in_mean, rtol=1e-8, atol=1e-10)
-    in_x0 = derivation.x0_weight(process, s, t, variance.squeeze(1)) * (x0 - guess).square().sum(1)
-    torch.testing.assert_close(in_mean, in_x0, rtol=1e-8, atol=1e-10)
-    alpha, sigma = process.schedule.alpha(t)[:, None], process.schedule.sigma(t)[:, None]
-    eps_guess = (x_t - alpha * guess) / sigma
-    in_eps = derivation.eps_weight(process, s, t, variance.squeeze(1)) * (eps - eps_guess).square().sum(1)
-    torch.testing.assert_close(in_mean, in_eps, rtol=1e-7, atol=1e-9)
-
-
-@every
-def test_the_weights_are_the_papers(schedule: Schedule) -> None:
-    """With betas: alpha_bar_{t-1} beta² / (2 Sigma (1 - alpha_bar)²) and beta² / (2 Sigma (1 - beta)(1 - alpha_bar))."""
-    process, t = Gaussian(schedule), torch.arange(2, schedule.T, dtype=F64)
-    beta, ab, before = schedule.betas[1:-1], schedule.alpha_bar[2:-1], schedule.alpha_bar[1:-2]
-    variance = torch.full_like(t, 0.37)
-    torch.testing.assert_close(
-        derivation.x0_weight(process, t - 1, t, variance),
-        before * beta**2 / (2 * variance * (1 - ab) ** 2),
-        rtol=1e-9,
-        atol=0,
-    )
-    torch.testing.assert_close(
-        derivation.eps_weight(process, t - 1, t, variance),
-        beta**2 / (2 * variance * (1 - beta) * (1 - ab)),
-        rtol=1e-9,
-        atol=0,
-    )
-
-
-def test_the_weight_of_x0_is_half_the_fall_of_snr() -> None:
-    for schedule in SCHEDULES.values():
-        process, t = Gaussian(schedule), torch.linspace(1.5, schedule.T, 30, dtype=F64)
-        for s in (t - 0.5, t / 2, torch.full_like(t, 0.25)):
-            small = process.variances(s, t, t)[0]
-            expected = derivation.x0_weight(process, s, t, small)
-            torch.testing.assert_close(derivation.snr_weight(schedule, s, t), expected, rtol=1e-8, atol=1e-12)
-
-
-@every
-def test_the_mean_written_with_eps_is_the_posteriors(schedule: Schedule) -> None:
-    """Also as the paper writes it, with betas."""
-    process, t = Gaussian(schedule), torch.arange(2, schedule.T)
-    x0, eps = torch.randn(2, len(t), 2, dtype=F64, generator=torch.Generator().manual_seed(3))
-    x_t = process.marginal(x0, t).sample(eps)
-    mean = derivation.mean_from_eps(process, x_t, eps, t - 1, t)
-    torch.testing.assert_close(mean, process.posterior(x_t, x0, t - 1, t).mean, rtol=1e-8, atol=1e-8)
-    beta, ab = schedule.betas[1:-1, None], schedule.alpha_bar[2:-1, None]
-    torch.testing.assert_close(mean, (x_t - beta / (1 - ab).sqrt() * eps) / (1 - beta).sqrt(), rtol=1e-8, atol=1e-8)
-
-
-# --- the variance -----------------------------------------------------------------------------------------------------
-
-
-@LAW
-@given(st.floats(0.05, 20), st.floats(0.05, 5))
-def test_a_wrong_variance_costs_half_of_r_minus_one_minus_log_r(ratio: float, variance: float) -> None:
-    normal = torch.distributions.Normal
-    divergence = torch.distributions.kl_divergence(
-        normal(_t(0.3), _t(ratio * variance).sqrt()), normal(_t(0.3), _t(variance).sqrt())
-    )
-    torch.testing.assert_close(derivation.wrong_variance_nats(_t(ratio)), divergence, rtol=1e-9, atol=1e-12)
-
-
-@LAW
-@given(st.floats(-8, 8), st.floats(0.01, 0.95), st.floats(0.01, 0.95))
-def test_a_free_variance_is_a_sigmoid_around_the_steps(z: float, first: float, second: float) -> None:
-    """logit(variance) = z + logit(beta_t): z = 0 gives the step's, and whatever z is, it stays between 0 and 1."""
-    process, x = _chain(first, second), torch.zeros(1, 1, dtype=F64)
-    variance = rule("free", process, x, torch.full_like(x, z))(_t(1.0), _t(2.0))
-    assert 0 < float(variance) < 1
-    assert float(torch.logit(variance)) == pytest.approx(z + math.log(second / (1 - second)), rel=1e-9, abs=1e-9)
-    assert float(rule("free", process, x, x)(_t(1.0), _t(2.0))) == pytest.approx(second, rel=1e-12)
-
-
-def test_a_gated_mean_shares_the_free_variance() -> None:
-    """mu = (x - z)(1 - Sigma) + z, in the reverse step that the denoiser makes, for any z and any spread."""
-    process, t = Gaussian(LinearBeta.rescaled(20)), _t(2, 7, 20)
-    x, z, spread = torch.randn(3, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(5))
-
-    class Says(torch.nn.Module):
-        def forward(self, x: Tensor, time: Tensor, condition: object = None) -> Tensor:
-            return torch.cat([z, spread], 1)
-
-    step = Denoiser(Says(), process, "gated_mean", "free").predict(x, t).reverse(t - 1)
-    variance = torch.sigmoid(spread + torch.logit(process.schedule.betas[t.long() - 1])[:, None])
-    torch.testing.assert_close(step.variance, variance, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(step.mean, (x - z) * (1 - variance) + z, rtol=1e-8, atol=1e-8)
-
-
-def test_small_loses_half_eulers_constant() -> None:
-    """The sum over t = 2 … n of the cost of t/(t-1) tends to gamma/2, with 1/(4n) still to come."""
-    n = 100_000
-    t = torch.arange(2, n + 1, dtype=F64)
-    total = float(derivation.wrong_variance_nats(t / (t - 1)).sum())
-    assert total + 1 / (4 * n) == pytest.approx(closed.EULER_GAMMA / 2, abs=1e-9)
-
-
-# --- multiplying by r(x) ----------------------------------------------------------------------------------------------
-
-
-@LAW
-@given(st.floats(-2, 2), st.floats(0.01, 2), st.floats(-3, 3))
-def test_an_exponential_of_a_line_only_moves_a_gaussian(mean: float, variance: float, slope: float) -> None:
-    """The renormalised product on a grid has the shifted density."""
-    step = Normal(_t(mean), _t(variance))
-    x = torch.linspace(-1, 1, 8001, dtype=F64) * (14 * math.sqrt(variance) + 4 * variance) + mean
-    log_product = step.log_prob(x) + slope * x
-    log_density = log_product - log_product.logsumexp(0) - (x[1] - x[0]).log()
-    moved = derivation.perturbed(step, _t(slope))
-    torch.testing.assert_close(log_density, moved.log_prob(x), rtol=1e-7, atol=1e-7)
-
-
-def test_a_curved_r_errs_by_the_square_of_the_variance() -> None:
-    """Against the exact product with a Gaussian r: the mean's error falls as Sigma², the variance's too."""
-    r = Normal(_t(1.5), _t(0.8))
-    errors = []
-    for variance in (1e-2, 1e-3, 1e-4):
-        step = Normal(_t(0.2), _t(variance))
-        exact, moved = step.times(r), derivation.perturbed(step, (r.mean - step.mean) / r.variance)
-        errors.append([float((a - b).abs()) for a, b in ((exact.mean, moved.mean), (exact.variance, moved.variance))])
-    slopes = np.polyfit(np.log([1e-2, 1e-3, 1e-4]), np.log(errors), 1)[0]
-    np.testing.assert_allclose(slopes, 2, atol=0.02)
-
-
-# --- without noise ----------------------------------------------------------------------------------------------------
-
-
-@every
-def test_the_flow_is_the_velocity_along_the_angle(schedule: Schedule) -> None:
-    """dx/dt = v · d(angle)/dt, with the angle's rate by differences; on data in two lumps."""
-    process = Gaussian(schedule)
-    t = torch.linspace(0.37, schedule.T - 1.37, 12, dtype=F64)
-    x = torch.randn(12, 1, dtype=F64, generator=torch.Generator().manual_seed(4))
-    prediction = _mixture(process).predict(x, t)
-    h = 1e-4
-
-    def angle(at: Tensor) -> Tensor:
-        return torch.atan2(schedule.sigma(at), schedule.alpha(at))
-
-    rate = ((angle(t + h) - angle(t - h)) / (2 * h))[:, None]
-    velocity = derivation.flow_velocity(schedule, x, prediction.score, t)
-    torch.testing.assert_close(velocity, rate * prediction.v, rtol=1e-5, atol=1e-9)
-
-
-def test_the_flow_carries_a_gaussian_along_its_quantiles() -> None:
-    """For data N(m, v) the flow keeps x's quantile: a small step of it agrees with the closed form."""
-    schedule = LinearBeta()
-    process, t, h = Gaussian(schedule), _t(400.5), 1e-3
-    x = _t(0.9)[:, None]
-    prediction = gaussian_denoiser(process, M, V).predict(x, t)
-    velocity = derivation.flow_velocity(schedule, x, prediction.score, t)
-    ab = [float(schedule.alpha(float(t) + d) ** 2) for d in (-h, 0.0, h)]
-    ahead, behind = (closed.flow(0.9, ab[1], ab[i], M, V) for i in (2, 0))
-    assert float(velocity) == pytest.approx((ahead - behind) / (2 * h), rel=1e-6)
 
 
 def test_no_call_edits_its_inputs() -> None:

@@ -1,0 +1,326 @@
+"""The second half of the derivation, from a step's loss to the flow without noise, held to its laws."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.oracles import gaussian as closed
+from tests.oracles.curves import SCHEDULES
+from tests.oracles.denoisers import Constant, gaussian_denoiser
+from tests.oracles.noises import TwoPoint
+from unstir import derivation
+from unstir.bound import entropy_bounds, rate_distortion, step_nats, variational_bound
+from unstir.denoisers import Denoiser, GaussianMixtureDenoiser
+from unstir.denoisers.analytic import analytic_variance, score_error
+from unstir.denoisers.variance import rule
+from unstir.distributions import Bernoulli, Normal
+from unstir.processes import Binomial, Gaussian
+from unstir.schedules import FromBetas, LinearBeta, Schedule
+
+LAW = settings(deadline=None, derandomize=True, max_examples=40)
+F64 = torch.float64
+every = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
+
+
+def _t(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+def _chain(*betas: float) -> Gaussian:
+    return Gaussian(FromBetas(_t(*betas)))
+
+
+M, V = 0.4, 0.3
+
+
+def _mixture(process: Gaussian) -> GaussianMixtureDenoiser:
+    covariances = _t(0.09, 0.25).reshape(2, 1, 1)
+    return GaussianMixtureDenoiser(process, _t(0.3, 0.7), _t(-1.0, 0.6).reshape(2, 1), covariances)
+
+
+# --- the road to the simple loss --------------------------------------------------------------------------------------
+
+
+PAIRS = (_t(1, 1, 99, 300, 500, 999), _t(2, 7, 100, 700, 501, 1000))
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_a_step_costs_the_same_in_mean_x0_and_eps(name: str) -> None:
+    """The KL of a step is its part of the variance plus a weight times an error, whichever error is taken."""
+    process, (s, t) = Gaussian(LinearBeta()), PAIRS
+    x0, guess, eps = torch.randn(3, len(t), 4, dtype=F64, generator=torch.Generator().manual_seed(2))
+    x_t = process.marginal(x0, t).sample(eps)
+    small, large = process.variances(s, t, x_t)
+    variance = {"small": small, "large": large}[name]
+    posterior, off = process.posterior(x_t, x0, s, t), process.posterior(x_t, guess, s, t)
+    from_variance = 4 * derivation.wrong_variance_nats(small / variance).squeeze(1)
+
+    prediction = gaussian_denoiser(process, 0.0, 1.0, name).predict(x_t, t).with_x0(guess)
+    whole = step_nats(prediction, x0, s)
+    in_mean = (posterior.mean - off.mean).square().sum(1) / (2 * variance.squeeze(1))
+    torch.testing.assert_close(whole, from_variance + in_mean, rtol=1e-8, atol=1e-10)
+    in_x0 = derivation.x0_weight(process, s, t, variance.squeeze(1)) * (x0 - guess).square().sum(1)
+    torch.testing.assert_close(in_mean, in_x0, rtol=1e-8, atol=1e-10)
+    alpha, sigma = process.schedule.alpha(t)[:, None], process.schedule.sigma(t)[:, None]
+    eps_guess = (x_t - alpha * guess) / sigma
+    in_eps = derivation.eps_weight(process, s, t, variance.squeeze(1)) * (eps - eps_guess).square().sum(1)
+    torch.testing.assert_close(in_mean, in_eps, rtol=1e-7, atol=1e-9)
+
+
+@every
+def test_the_weights_are_the_papers(schedule: Schedule) -> None:
+    """With betas: alpha_bar_{t-1} beta² / (2 Sigma (1 - alpha_bar)²) and beta² / (2 Sigma (1 - beta)(1 - alpha_bar))."""
+    process, t = Gaussian(schedule), torch.arange(2, schedule.T, dtype=F64)
+    beta, ab, before = schedule.betas[1:-1], schedule.alpha_bar[2:-1], schedule.alpha_bar[1:-2]
+    variance = torch.full_like(t, 0.37)
+    torch.testing.assert_close(
+        derivation.x0_weight(process, t - 1, t, variance),
+        before * beta**2 / (2 * variance * (1 - ab) ** 2),
+        rtol=1e-9,
+        atol=0,
+    )
+    torch.testing.assert_close(
+        derivation.eps_weight(process, t - 1, t, variance),
+        beta**2 / (2 * variance * (1 - beta) * (1 - ab)),
+        rtol=1e-9,
+        atol=0,
+    )
+
+
+def test_the_weight_of_x0_is_half_the_fall_of_snr() -> None:
+    for schedule in SCHEDULES.values():
+        process, t = Gaussian(schedule), torch.linspace(1.5, schedule.T, 30, dtype=F64)
+        for s in (t - 0.5, t / 2, torch.full_like(t, 0.25)):
+            small = process.variances(s, t, t)[0]
+            expected = derivation.x0_weight(process, s, t, small)
+            torch.testing.assert_close(derivation.snr_weight(schedule, s, t), expected, rtol=1e-8, atol=1e-12)
+
+
+@every
+def test_the_mean_written_with_eps_is_the_posteriors(schedule: Schedule) -> None:
+    """Also as the paper writes it, with betas."""
+    process, t = Gaussian(schedule), torch.arange(2, schedule.T)
+    x0, eps = torch.randn(2, len(t), 2, dtype=F64, generator=torch.Generator().manual_seed(3))
+    x_t = process.marginal(x0, t).sample(eps)
+    mean = derivation.mean_from_eps(process, x_t, eps, t - 1, t)
+    torch.testing.assert_close(mean, process.posterior(x_t, x0, t - 1, t).mean, rtol=1e-8, atol=1e-8)
+    beta, ab = schedule.betas[1:-1, None], schedule.alpha_bar[2:-1, None]
+    torch.testing.assert_close(mean, (x_t - beta / (1 - ab).sqrt() * eps) / (1 - beta).sqrt(), rtol=1e-8, atol=1e-8)
+
+
+# --- the variance -----------------------------------------------------------------------------------------------------
+
+
+@LAW
+@given(st.floats(0.05, 20), st.floats(0.05, 5))
+def test_a_wrong_variance_costs_half_of_r_minus_one_minus_log_r(ratio: float, variance: float) -> None:
+    normal = torch.distributions.Normal
+    divergence = torch.distributions.kl_divergence(
+        normal(_t(0.3), _t(ratio * variance).sqrt()), normal(_t(0.3), _t(variance).sqrt())
+    )
+    torch.testing.assert_close(derivation.wrong_variance_nats(_t(ratio)), divergence, rtol=1e-9, atol=1e-12)
+
+
+@LAW
+@given(st.floats(-8, 8), st.floats(0.01, 0.95), st.floats(0.01, 0.95))
+def test_a_free_variance_is_a_sigmoid_around_the_steps(z: float, first: float, second: float) -> None:
+    """logit(variance) = z + logit(beta_t): z = 0 gives the step's, and whatever z is, it stays between 0 and 1."""
+    process, x = _chain(first, second), torch.zeros(1, 1, dtype=F64)
+    variance = rule("free", process, x, torch.full_like(x, z))(_t(1.0), _t(2.0))
+    assert 0 < float(variance) < 1
+    assert float(torch.logit(variance)) == pytest.approx(z + math.log(second / (1 - second)), rel=1e-9, abs=1e-9)
+    assert float(rule("free", process, x, x)(_t(1.0), _t(2.0))) == pytest.approx(second, rel=1e-12)
+
+
+def test_a_gated_mean_shares_the_free_variance() -> None:
+    """mu = (x - z)(1 - Sigma) + z, in the reverse step that the denoiser makes, for any z and any spread."""
+    process, t = Gaussian(LinearBeta.rescaled(20)), _t(2, 7, 20)
+    x, z, spread = torch.randn(3, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(5))
+
+    class Says(torch.nn.Module):
+        def forward(self, x: Tensor, time: Tensor, condition: object = None) -> Tensor:
+            return torch.cat([z, spread], 1)
+
+    step = Denoiser(Says(), process, "gated_mean", "free").predict(x, t).reverse(t - 1)
+    variance = torch.sigmoid(spread + torch.logit(process.schedule.betas[t.long() - 1])[:, None])
+    torch.testing.assert_close(step.variance, variance, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(step.mean, (x - z) * (1 - variance) + z, rtol=1e-8, atol=1e-8)
+
+
+def test_small_loses_half_eulers_constant() -> None:
+    """The sum over t = 2 … n of the cost of t/(t-1) tends to gamma/2, with 1/(4n) still to come."""
+    n = 100_000
+    t = torch.arange(2, n + 1, dtype=F64)
+    total = float(derivation.wrong_variance_nats(t / (t - 1)).sum())
+    assert total + 1 / (4 * n) == pytest.approx(closed.EULER_GAMMA / 2, abs=1e-9)
+
+
+def _corners(m: float, v: float) -> tuple[Tensor, TwoPoint]:
+    """x0 at m ± sqrt(v) and eps at ±1 in all pairs: over these, the mean of any quadratic is its expectation."""
+    x0 = m + math.sqrt(v) * _t(1, 1, -1, -1)[:, None]
+    return x0, TwoPoint(_t(1, -1, 1, -1))
+
+
+@pytest.mark.parametrize(("believed", "v"), [(V, V), (2.0, 0.1), (0.05, 0.6)])
+def test_the_best_single_variance_has_the_error_of_x0_in_it(believed: float, v: float) -> None:
+    """For a right denoiser and for wrong ones: of all variances the rule's makes a step's expected KL least."""
+    process = Gaussian(LinearBeta.rescaled(12))
+    x0, noise = _corners(M, v)
+    measured = analytic_variance(gaussian_denoiser(process, M, believed), x0, times=_t(3, 7, 12), noise=noise)
+    for s, t in ((1.0, 3.0), (6.0, 7.0), (2.0, 12.0)):
+        best = measured(_t(s), _t(t)).reshape(())
+
+        def expected(variance: Tensor, s: float = s, t: float = t) -> float:
+            denoiser = gaussian_denoiser(process, M, believed, lambda a, b: variance.expand(a.shape))
+            x_t = process.marginal(x0, t).sample(_t(1, -1, 1, -1)[:, None])
+            return float(step_nats(denoiser.predict(x_t, t), x0, torch.full((4,), s, dtype=F64)).mean())
+
+        least = expected(best)
+        assert all(expected(best * factor) > least + 1e-6 for factor in (0.5, 0.9, 1.1, 2.0))
+        assert abs(expected(best * (1 + 1e-4)) - expected(best * (1 - 1e-4))) < 1e-6
+        if believed == v:
+            ab_s, ab_t = (float(process.schedule.alpha(u) ** 2) for u in (s, t))
+            assert float(best) == pytest.approx(closed.exact_variance(ab_t, ab_s, v), rel=1e-9)
+
+
+def test_the_error_of_x0_can_be_read_off_the_predicted_noise() -> None:
+    """sigma²/alpha² (1 - E|E[eps|x_t]|²) is Var[x0 | x_t], for Gaussian data."""
+    process = Gaussian(LinearBeta())
+    x0, _ = _corners(M, V)
+    for t in (1.0, 40.0, 500.0, 1000.0):
+        x_t = process.marginal(x0, t).sample(_t(1, -1, 1, -1)[:, None])
+        found = score_error(gaussian_denoiser(process, M, V).predict(x_t, t))
+        assert float(found) == pytest.approx(closed.left_over(float(process.schedule.alpha(t) ** 2), V), rel=1e-8)
+
+
+# --- entropies --------------------------------------------------------------------------------------------------------
+
+
+def _entropy(masses: Tensor) -> float:
+    return -float(torch.special.xlogy(masses, masses).sum())
+
+
+@LAW
+@given(st.lists(st.floats(0.05, 0.9), min_size=1, max_size=4), st.lists(st.integers(0, 5), min_size=4, max_size=4))
+def test_the_true_reverse_step_is_as_uncertain_as_the_bounds_say(betas: list[float], counts: list[int]) -> None:
+    """Two bits with any joint distribution, pi = 1/2: H(x_{t-1} | x_t) by enumeration lies between the two."""
+    counts = counts if any(counts) else [1, 0, 0, 1]
+    states = _t(*[bit for pair in product((0, 1), repeat=2) for bit in pair]).reshape(4, 2)
+    process, data = Binomial(FromBetas(_t(*betas))), torch.tensor(counts, dtype=F64) / sum(counts)
+    lower, upper = entropy_bounds(process, states.repeat_interleave(torch.tensor(counts), 0))
+
+    def rows(law: Bernoulli) -> Tensor:
+        """The masses of all four next states, from each of the four."""
+        return torch.stack([law.log_prob(state.expand(4, 2)).sum(1).exp() for state in states], 1)
+
+    for t in range(1, len(betas) + 1):
+        before = data @ rows(process.marginal(states, t - 1))
+        joint = before[:, None] * rows(process.step(states, t - 1, t))
+        uncertain = _entropy(joint) - _entropy(joint.sum(0))
+        assert float(lower[t - 1]) - 1e-10 <= uncertain <= float(upper[t - 1]) + 1e-10
+
+
+@every
+def test_the_bounds_are_the_two_variances(schedule: Schedule) -> None:
+    """D/2 log(2 pi e v), v = beta-tilde_t below and beta_t above; the truth for Gaussian data lies between."""
+    lower, upper = entropy_bounds(Gaussian(schedule), torch.zeros(1, 3, dtype=F64))
+    beta, ab, before = schedule.betas, schedule.alpha_bar[1:], schedule.alpha_bar[:-1]
+    torch.testing.assert_close(upper, 1.5 * (2 * math.pi * math.e * beta).log(), rtol=1e-9, atol=1e-9)
+    small = (1 - before) / (1 - ab) * beta
+    torch.testing.assert_close(lower[1:], 1.5 * (2 * math.pi * math.e * small[1:]).log(), rtol=1e-7, atol=1e-7)
+    assert float(lower[0]) == -math.inf
+    for t in {2, (schedule.T + 2) // 2, schedule.T}:
+        exact = 3 * closed.entropy(
+            closed.exact_variance(float(schedule.alpha_bar[t]), float(schedule.alpha_bar[t - 1]), V)
+        )
+        assert float(lower[t - 1]) - 1e-7 <= exact <= float(upper[t - 1]) + 1e-7
+
+
+# --- rate and distortion ----------------------------------------------------------------------------------------------
+
+
+def test_the_rate_is_the_bound_as_far_as_it_was_sent() -> None:
+    """R(t) from the terms of the bound itself: prior, and the steps from T down to t."""
+    process = Gaussian(LinearBeta.rescaled(9))
+    x0 = torch.randn(5, 3, dtype=F64, generator=torch.Generator().manual_seed(6))
+    denoiser = Constant(process, torch.zeros(3, dtype=F64))
+    bound = variational_bound(denoiser, x0, decoder="normal")
+    curve = rate_distortion(denoiser, x0)
+    for t, rate in zip(curve.times.long().tolist(), curve.rate.tolist()):
+        sent = bound.prior + bound.steps[:, t - 1 :].sum(1)  # bound.steps[:, i] is the step from t = i + 2
+        assert rate == pytest.approx(float(sent.mean()) / (3 * math.log(2)), rel=1e-9)
+
+
+def test_the_distortion_is_the_rms_on_levels() -> None:
+    process = Gaussian(LinearBeta.rescaled(4))
+    levels, guess = torch.tensor([[0.0, 100.0], [255.0, 7.0]], dtype=F64), _t(128, 50)
+    curve = rate_distortion(Constant(process, guess * 2 / 255 - 1), levels * 2 / 255 - 1)
+    expected = float((levels - guess).square().mean().sqrt())
+    torch.testing.assert_close(curve.rmse, torch.full((4,), expected, dtype=F64))
+
+
+# --- multiplying by r(x) ----------------------------------------------------------------------------------------------
+
+
+@LAW
+@given(st.floats(-2, 2), st.floats(0.01, 2), st.floats(-3, 3))
+def test_an_exponential_of_a_line_only_moves_a_gaussian(mean: float, variance: float, slope: float) -> None:
+    """The renormalised product on a grid has the shifted density."""
+    step = Normal(_t(mean), _t(variance))
+    x = torch.linspace(-1, 1, 8001, dtype=F64) * (14 * math.sqrt(variance) + 4 * variance) + mean
+    log_product = step.log_prob(x) + slope * x
+    log_density = log_product - log_product.logsumexp(0) - (x[1] - x[0]).log()
+    moved = derivation.perturbed(step, _t(slope))
+    torch.testing.assert_close(log_density, moved.log_prob(x), rtol=1e-7, atol=1e-7)
+
+
+def test_a_curved_r_errs_by_the_square_of_the_variance() -> None:
+    """Against the exact product with a Gaussian r: the mean's error falls as Sigma², the variance's too."""
+    r = Normal(_t(1.5), _t(0.8))
+    errors = []
+    for variance in (1e-2, 1e-3, 1e-4):
+        step = Normal(_t(0.2), _t(variance))
+        exact, moved = step.times(r), derivation.perturbed(step, (r.mean - step.mean) / r.variance)
+        errors.append([float((a - b).abs()) for a, b in ((exact.mean, moved.mean), (exact.variance, moved.variance))])
+    slopes = np.polyfit(np.log([1e-2, 1e-3, 1e-4]), np.log(errors), 1)[0]
+    np.testing.assert_allclose(slopes, 2, atol=0.02)
+
+
+# --- without noise ----------------------------------------------------------------------------------------------------
+
+
+@every
+def test_the_flow_is_the_velocity_along_the_angle(schedule: Schedule) -> None:
+    """dx/dt = v · d(angle)/dt, with the angle's rate by differences; on data in two lumps."""
+    process = Gaussian(schedule)
+    t = torch.linspace(0.37, schedule.T - 1.37, 12, dtype=F64)
+    x = torch.randn(12, 1, dtype=F64, generator=torch.Generator().manual_seed(4))
+    prediction = _mixture(process).predict(x, t)
+    h = 1e-4
+
+    def angle(at: Tensor) -> Tensor:
+        return torch.atan2(schedule.sigma(at), schedule.alpha(at))
+
+    rate = ((angle(t + h) - angle(t - h)) / (2 * h))[:, None]
+    velocity = derivation.flow_velocity(schedule, x, prediction.score, t)
+    torch.testing.assert_close(velocity, rate * prediction.v, rtol=1e-5, atol=1e-9)
+
+
+def test_the_flow_carries_a_gaussian_along_its_quantiles() -> None:
+    """For data N(m, v) the flow keeps x's quantile: a small step of it agrees with the closed form."""
+    schedule = LinearBeta()
+    process, t, h = Gaussian(schedule), _t(400.5), 1e-3
+    x = _t(0.9)[:, None]
+    prediction = gaussian_denoiser(process, M, V).predict(x, t)
+    velocity = derivation.flow_velocity(schedule, x, prediction.score, t)
+    ab = [float(schedule.alpha(float(t) + d) ** 2) for d in (-h, 0.0, h)]
+    ahead, behind = (closed.flow(0.9, ab[1], ab[i], M, V) for i in (2, 0))
+    assert float(velocity) == pytest.approx((ahead - behind) / (2 * h), rel=1e-6)
