@@ -21,6 +21,7 @@ for _name, _help in (
     ("sample", "Draw new data from a run."),
     ("evaluate", "Measure a run on held-out data, in bits/dim."),
     ("report", "One self-contained page about a run."),
+    ("reproduce", "Rebuild the papers' experiments: their tables, ours beside theirs."),
     ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
