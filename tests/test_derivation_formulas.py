@@ -359,3 +359,15 @@ def test_no_call_edits_its_inputs() -> None:
     derivation.reverse_cumulants(process, x, [x, x], s, t)
     for before, after in zip(kept, (*path, s, t)):
         assert torch.equal(before, after)
+
+
+def test_k_of_scaled_data_as_a_code_length_of_levels() -> None:
+    """The masses of whole levels under a wide normal, against K of the same normal on data scaled to variance 1."""
+    s, mean = 40.0, 100.3
+    levels = torch.arange(-100, 301, dtype=F64)  # five standard deviations each way
+    masses = torch.special.ndtr((levels + 0.5 - mean) / s) - torch.special.ndtr((levels - 0.5 - mean) / s)
+    code_length = -float((masses * masses.log2()).sum())
+    k = -0.5 * math.log2(2 * math.pi * math.e)  # of N(0, 1) under itself
+    assert derivation.level_bits(k, 1, s) == pytest.approx(code_length, abs=1e-4)
+    # Three numbers of a pixel: the paper's 5.4 bits, and what was made of it.
+    assert derivation.level_bits(5.4, 3, 63.5) == pytest.approx(4.19, abs=0.005)

@@ -6,6 +6,7 @@ live where they are used; these are left, so that every line of the derivation c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -178,6 +179,19 @@ def flow_velocity(schedule: Schedule, x_t: Tensor, score: Tensor, t: Tensor) -> 
         f, var_rate = (torch.autograd.grad(value.sum(), t)[0] for value in (log_alpha, var))
     g2 = var_rate - 2 * f * var.detach()
     return f * x_t - g2 / 2 * score
+
+
+def level_bits(k_bits: float, dims: int, level_std: float) -> float:
+    """``log2 s - K/D``: bits/dim of whole levels, from K in bits of data that were scaled to variance 1.
+
+    Scaling by 1/s multiplies the density by s in each of the D numbers, and a level is one wide. This is the road from
+    [SD15 table 1] to the tables of later papers, which printed K itself as bits/dim.
+
+    Args:
+        k_bits: of one sample (for [SD15]'s pixels: of one pixel), higher is better.
+        dims: D, the numbers in that sample. level_std: s, the standard deviation of the levels.
+    """
+    return math.log2(level_std) - k_bits / dims
 
 
 def _coefficients(schedule: Schedule, s: Time, t: Time, like: Tensor) -> tuple[Tensor, ...]:
