@@ -65,7 +65,7 @@ def rate_distortion(
     rates, distortions = [], []
     for done, t in enumerate(range(process.T, 0, -1)):
         time = torch.full((len(x0),), float(t), dtype=torch.float64, device=x0.device)
-        x_t = process.marginal(x0, time).draw(noise, "bound 0", t)
+        x_t = process.marginal(x0, time).draw(noise, "bound 0", t - 1)
         prediction = denoiser.predict(x_t, time, condition)
         rates.append(sent)
         distortions.append(prediction.distortion(x0).double().mean().sqrt())

@@ -11,7 +11,7 @@ from unstir.bound.terms import DecoderVariance, decoder_nats, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
 
-CANDIDATES = 128
+CANDIDATES = 64
 
 
 @torch.no_grad()
@@ -35,8 +35,15 @@ def bound_terms(
 
     Returns:
         nats per sample averaged over x0, float64 (n + 1, n + 1), for times (0, *times): row s, column t, +inf where s >= t.
+
+    Raises:
+        ValueError: for times that do not rise, and for ``decoder_variance="ho20"``, which is no matter of one pair.
     """
     process = denoiser.process
+    if decoder_variance == "ho20":
+        raise ValueError(
+            'the decoder "ho20" depends on the next time of the chain, which is yet to be found: use "beta_1"'
+        )
     noise = NoiseSource(0, range(len(x0)), x0.device) if noise is None else noise
     path = torch.cat([torch.zeros(1, dtype=torch.float64), torch.as_tensor(times, dtype=torch.float64).cpu()])
     if not bool((path.diff() > 0).all()):
@@ -46,8 +53,7 @@ def bound_terms(
         time = path[j].to(x0.device).expand(len(x0))
         x_t = process.marginal(x0, time).draw(noise, "bound terms", j)
         prediction = denoiser.predict(x_t, time, condition)
-        above = float(path[j + 1]) if j + 1 < len(path) else None
-        terms[0, j] = decoder_nats(prediction, x0, decoder, decoder_variance, above).mean()
+        terms[0, j] = decoder_nats(prediction, x0, decoder, decoder_variance).mean()
         for i in range(1, j):
             terms[i, j] = step_nats(prediction, x0, path[i].to(x0.device).expand(len(x0))).mean()
         if progress:
@@ -62,7 +68,7 @@ def shortest_chain(terms: Tensor, steps: int) -> list[int]:
         terms: (n + 1, n + 1), the cost of the step from place j (column) down to place i (row), as of :func:`bound_terms`.
 
     Raises:
-        ValueError: when there are more steps than places to step from.
+        ValueError: when there are more steps than places to step from, or no chain of so many has a finite cost.
     """
     n = len(terms) - 1
     if not 1 <= steps <= n:
@@ -74,6 +80,10 @@ def shortest_chain(terms: Tensor, steps: int) -> list[int]:
         # cost[j] after one more step: the best place i below j to have come from.
         cost, origin = (cost[:, None] + terms).min(0)
         came_from.append(origin)
+    if not bool(cost[n] < torch.inf):
+        raise ValueError(
+            f"no chain of {steps} steps has a finite bound: choose among other times, or a denoiser less sure"
+        )
     chain, place = [], n
     for origin in reversed(came_from):
         chain.append(place)
@@ -88,8 +98,8 @@ def best_times(
 
     Args:
         steps: K.
-        candidates: rising times up to T to choose from; by default at most 128 whole ones, closer together at the start, where
-            the terms are largest.
+        candidates: rising times up to T to choose from; by default 64 whole ones (K, where that is more), closer
+            together at the start, where the terms are largest.
         options: as of :func:`bound_terms`.
     """
     T = denoiser.process.T
@@ -101,8 +111,10 @@ def best_times(
 
 
 def _candidates(T: int, most: int) -> list[float]:
-    if most >= T:
-        return [float(t) for t in range(1, T + 1)]
-    even = torch.linspace(0, 1, most, dtype=torch.float64) ** 2 * (T - 1) + 1
-    spread = sorted({*torch.round(even).int().tolist(), *range(1, 9)})
-    return [float(t) for t in spread]
+    """At most so many whole times from 1 to T, as squares of evenly spaced numbers as far as whole times allow it."""
+    most = min(most, T)
+    wanted = (torch.linspace(0, 1, most, dtype=torch.float64) ** 2 * (T - 1) + 1).round().tolist() if most > 1 else [T]
+    times: list[float] = []
+    for t in wanted:
+        times.append(max(float(t), times[-1] + 1) if times else float(t))
+    return times

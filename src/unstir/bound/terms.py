@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unstir.denoisers import Prediction, PredictionBase
 from unstir.distributions import DiscretizedNormal, Normal
+from unstir.processes import Process
 
 DecoderVariance = str | Callable[[Prediction], Tensor]
 DECODERS = ("discretized", "normal", "reverse", "forward")
@@ -36,20 +37,42 @@ def decoder_nats(
 
     Args:
         decoder: ``discretized`` (8-bit levels), ``normal`` (a density), ``reverse`` (the denoiser's own reverse step at s = 0),
-            or None for the process's own.
+            ``forward`` (the forward kernel read backwards [SD15], whatever was predicted), or None for the process's own.
         decoder_variance: of the first two: ``beta_1``, ``ho20``, ``reverse`` (the denoiser's own rule at s = 0), or a callable.
         above: the chain's next time after t_1, which ``ho20`` needs.
+
+    Raises:
+        ValueError: for a decoder or variance that does not exist or does not suit the data, and for a variance of 0.
     """
     decoder = decoder or prediction.process.decoder
+    if decoder == "forward":
+        return forward_nats(prediction.process, prediction.x_t, x0, prediction.t)
     if decoder == "reverse":
-        return -nats(prediction.reverse(torch.zeros_like(prediction.t)).log_prob(x0))
+        last = prediction.reverse(torch.zeros_like(prediction.t))
+        if isinstance(last, Normal):
+            _check_width(last.variance)
+        return -nats(last.log_prob(x0))
     if decoder not in DECODERS:
         raise ValueError(f"no decoder is called {decoder!r}; there are {', '.join(DECODERS)}")
     if not isinstance(prediction, Prediction):
         raise ValueError(f'the decoder "{decoder}" is for real numbers; bits and symbols have "reverse" and "forward"')
     variance = _decoder_variance(prediction, x0, decoder_variance, above)
+    _check_width(variance)
     kind = DiscretizedNormal if decoder == "discretized" else Normal
     return -nats(kind(prediction.x0, variance).log_prob(x0))
+
+
+def forward_nats(process: Process, x_1: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+    """``-log p(x0 | x_1)`` set equal to the forward kernel, ``T_pi(x0 | x_1; beta_1)`` [SD15 App. B.2], nats per sample (B,)."""
+    return -nats(process.step(x_1, 0, t).log_prob(x0))
+
+
+def _check_width(variance: Tensor) -> None:
+    if not bool((variance > 0).all()):  # asked this way round, NaN is refused too
+        raise ValueError(
+            "this reverse variance is 0 at s = 0, a point, which gives x0 no density: use a denoiser with variance large, "
+            'free or analytic, or decoder_variance="beta_1"'
+        )
 
 
 def _decoder_variance(prediction: Prediction, x0: Tensor, rule: DecoderVariance, above: float | None) -> Tensor:

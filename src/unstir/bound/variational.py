@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unstir.bound.terms import DecoderVariance, decoder_nats, nats, step_nats
+from unstir.bound.terms import DecoderVariance, decoder_nats, forward_nats, nats, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
 
@@ -174,7 +174,7 @@ def variational_bound(
             t = on_chain[place]
             x_t = process.marginal(x0, t).draw(noise, f"bound {draw}", place)
             if k == 0 and decoder == "forward":
-                drawn.append(-nats(process.step(x_t, 0, t).log_prob(x0)))
+                drawn.append(forward_nats(process, x_t, x0, t))
                 continue
             prediction = denoiser.predict(x_t, t, condition)
             calls += 1
@@ -186,7 +186,7 @@ def variational_bound(
         parts.append(values.mean(0))
         square_errors.append(values.var(0) / draws if draws > 1 else torch.zeros_like(parts[0]))
         if progress:
-            progress(k + 1, 1 + len(strata))
+            progress(calls, draws * (len(strata) + (decoder != "forward")))
     convention = None
     if decoder == "forward":
         first_step = process.marginal(x0, chain[0])

@@ -1,5 +1,6 @@
 """Denoisers: networks read as predictions about x0, wrappers around them, and exact solutions."""
 
+from unstir.denoisers.analytic import AnalyticVariance, analytic_variance, score_error
 from unstir.denoisers.base import Clipped, Denoiser, DenoiserBase
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.discrete import DiscretePrediction
@@ -8,6 +9,7 @@ from unstir.denoisers.oracles import EmpiricalDenoiser, FiniteDenoiser, Gaussian
 from unstir.denoisers.prediction import Prediction, PredictionBase
 
 __all__ = [
+    "AnalyticVariance",
     "Clipped",
     "Condition",
     "Denoiser",
@@ -19,4 +21,6 @@ __all__ = [
     "Guided",
     "Prediction",
     "PredictionBase",
+    "analytic_variance",
+    "score_error",
 ]

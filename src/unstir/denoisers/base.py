@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstir.denoisers import registry
+from unstir.denoisers import analytic, registry
 from unstir.denoisers import variance as variances
+from unstir.denoisers.analytic import AnalyticVariance
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.parameterisation import Parameterisation
 from unstir.denoisers.prediction import Prediction, PredictionBase
 from unstir.processes import Process
-from unstir.schedules import Time
+from unstir.schedules import Time, VariancePreserving
 
 
 class DenoiserBase(nn.Module):
@@ -37,6 +38,27 @@ class DenoiserBase(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not predict")
 
+    def fit_variance(self, x0: Tensor, **options: Any) -> AnalyticVariance:
+        """``sigma²(s, t) = small(s, t) + from_0(s, t)² E|x0 - x0_hat(x_t)|² / D``: measured on data, and used from now on.
+
+        See :class:`AnalyticVariance`. Of a wrapper it is the wrapper's own error that is measured.
+
+        Args:
+            x0: (B, *E), training data: on held-out data one would be measured with what was fitted to it.
+            options: ``condition, times, batch, noise, progress``, as of :func:`unstir.denoisers.analytic_variance`.
+
+        Raises:
+            ValueError: for bits and symbols, which have no variance to choose, and for a network that says its own.
+        """
+        inner = self
+        while isinstance(within := getattr(inner, "denoiser", None), DenoiserBase):
+            inner = within
+        if getattr(inner, "variance", None) in variances.LEARNED:
+            raise ValueError("this network says its reverse variance itself, so there is none to fit to data")
+        rule = analytic.analytic_variance(self, x0, **options)
+        inner.variance = rule  # pyright: ignore[reportArgumentType]
+        return rule
+
 
 class Denoiser(DenoiserBase):
     """A network read by a parameterisation.
@@ -47,11 +69,12 @@ class Denoiser(DenoiserBase):
         prediction: what raw means: ``eps``, ``x0``, ``v``, ``mean``, ``preconditioned`` for real numbers, ``logits`` for bits and
             symbols, the 2015 paper's ``gated_mean`` and ``reverse``, or a :class:`Parameterisation`; default the process's own.
         variance: of a Gaussian reverse step: ``small``, ``large``, ``learned`` or ``free`` (raw then has twice the channels, the
-            second half for the variance), or a callable ``(s, t) -> variance``.
+            second half for the variance), ``analytic`` (found from data by :meth:`fit_variance`, before anything asks for
+            it), or a callable ``(s, t) -> variance``.
 
     Raises:
-        ValueError: for an eps prediction on a schedule that ends at alpha_bar_T = 0, and for a prediction of another kind of
-            data than the process's.
+        ValueError: for an eps prediction on a schedule that ends at alpha_bar_T = 0, for a prediction of another kind of
+            data than the process's, and for a variance that does not suit the prediction or the schedule.
     """
 
     def __init__(
@@ -66,10 +89,19 @@ class Denoiser(DenoiserBase):
             raise ValueError(f"no variance rule is called {variance!r}; there are {', '.join(variances.NAMES)}")
         if variance in variances.LEARNED and not process.continuous:
             raise ValueError("only a Gaussian reverse step has a variance to learn: leave variance out")
+        if variance == "free" and not isinstance(process.schedule, VariancePreserving):
+            raise ValueError(
+                'the variance "free" lies between 0 and 1, and this schedule\'s steps may not: use "learned"'
+            )
         self.network = network
         self.process = process
         self.parameterisation = registry.get(prediction, process)
         self.consecutive = self.parameterisation.consecutive
+        allowed = self.parameterisation.variances
+        if allowed is not None and variance not in allowed:
+            raise ValueError(
+                f'the prediction "{self.parameterisation.name}" needs variance {" or ".join(allowed)}, not {variance!r}'
+            )
         self.variance = variance
 
     def raw(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor | None]:

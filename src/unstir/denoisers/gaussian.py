@@ -147,21 +147,21 @@ class Mean(GaussianParameterisation):
     """The mean of the reverse step, ``mu(x_t, t)`` of p(x_{t-1} | x_t): what [HO20 eq. 8] calls the obvious choice.
 
     The same x0 is behind it as behind every other form: ``x0 = (mu - from_t x_t) / from_0`` with the posterior's coefficients
-    for the pair (t - 1, t), so the other steps of any grid follow.
+    for the pair (t - 1, t), so the other steps of any grid follow. Below t = 1 it is the mean at s = 0, which is x0.
     """
 
     name = "mean"
 
     def given(self, raw: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
-        from_t, from_0, _ = self.process.posterior_coefficients(t - 1, t, x_t)
+        from_t, from_0, _ = self.process.posterior_coefficients(_before(t), t, x_t)
         return {"given_x0": (raw - from_t.to(x_t.dtype) * x_t) / from_0.to(x_t.dtype)}
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = self._scales(t, x0)
-        return self.process.posterior(alpha * x0 + sigma * eps, x0, t - 1, t).mean
+        return self.process.posterior(alpha * x0 + sigma * eps, x0, _before(t), t).mean
 
     def x0_error(self, t: Tensor) -> Tensor:
-        return 1 / self.process.posterior_coefficients(t - 1, t, t)[1]
+        return 1 / self.process.posterior_coefficients(_before(t), t, t)[1]
 
 
 class GatedMean(Mean):
@@ -172,9 +172,10 @@ class GatedMean(Mean):
     """
 
     name = "gated_mean"
+    variances = ("free",)
 
     def read(self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor, variance: VarianceRule) -> Prediction:
-        gate = variance(t - 1, t)
+        gate = variance(_before(t), t)
         return super().read((x_t - raw) * (1 - gate) + raw, spread, x_t, t, variance)
 
     def error(self, raw: Tensor, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -182,3 +183,8 @@ class GatedMean(Mean):
 
     def x0_error(self, t: Tensor) -> Tensor:
         return Parameterisation.x0_error(self, t)
+
+
+def _before(t: Tensor) -> Tensor:
+    """The time one step earlier; of a real time within the first step, 0."""
+    return (t - 1).clamp(min=0)

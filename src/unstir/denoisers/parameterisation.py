@@ -21,11 +21,13 @@ class Parameterisation:
     Attributes:
         processes: the kinds of chain it can be read on.
         consecutive: whether the network speaks of the step from t to t - 1 alone, so that no time may be left out.
+        variances: the rules for the reverse variance that it can be read with, or None for all.
     """
 
     name: ClassVar[str]
     processes: ClassVar[tuple[type[Process], ...]] = (Process,)
     consecutive: ClassVar[bool] = False
+    variances: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, process: Process) -> None:
         self.process = process

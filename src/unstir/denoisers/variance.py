@@ -10,7 +10,7 @@ from torch import Tensor
 from unstir.denoisers.prediction import VarianceRule
 from unstir.processes import Gaussian, Process
 
-NAMES = ("small", "large", "learned", "free")
+NAMES = ("small", "large", "learned", "free", "analytic")
 LEARNED = ("learned", "free")
 """Those for which a network's output has a second half."""
 
@@ -25,6 +25,7 @@ def rule(
     - ``learned``: the geometric interpolation ``exp(f log large + (1 - f) log small)`` with ``f = (spread + 1)/2``
       (Nichol & Dhariwal 2021, eq. 15): spread = -1 gives small, +1 large;
     - ``free``: ``sigmoid(spread + logit s2)``, anything from 0 to 1 [SD15 App. D.2]; spread = 0 gives large;
+    - ``analytic``: the best for data that have to be seen first, by ``fit_variance``: until then it says so when asked;
     - a callable ``(s, t) -> variance``, of shape (B,) or one that meets x_t.
 
     Args:
@@ -40,7 +41,12 @@ def rule(
 
         return from_callable
 
+    if name not in NAMES:
+        raise ValueError(f"no variance rule is called {name!r}; there are {', '.join(NAMES)}")
+
     def variance(s: Tensor, t: Tensor) -> Tensor:
+        if name == "analytic":
+            raise ValueError("the analytic variance is found from data: call fit_variance(x0) on this denoiser first")
         assert isinstance(process, Gaussian)
         small, large = process.variances(s, t, like)
         if name == "small":
