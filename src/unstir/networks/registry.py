@@ -10,9 +10,18 @@ from torch import nn
 
 from unstir.errors import UserError
 from unstir.networks.mlp import MLP, MLPConfig
+from unstir.networks.multiscale import MultiScale, MultiScaleConfig
+from unstir.networks.rbf import RBF, RBFConfig
+from unstir.networks.step_mlp import StepMLP, StepMLPConfig
 from unstir.networks.unet import UNet, UNetConfig
 
-_BY_NAME: dict[str, tuple[type[nn.Module], type[Any]]] = {"unet": (UNet, UNetConfig), "mlp": (MLP, MLPConfig)}
+_BY_NAME: dict[str, tuple[type[nn.Module], type[Any]]] = {
+    "unet": (UNet, UNetConfig),
+    "mlp": (MLP, MLPConfig),
+    "rbf": (RBF, RBFConfig),
+    "step_mlp": (StepMLP, StepMLPConfig),
+    "multiscale": (MultiScale, MultiScaleConfig),
+}
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:

@@ -1,0 +1,90 @@
+"""How the networks of [SD15] know the time: their hidden layers do not see it, their last layer is another one at each step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class StepReadout(nn.Module):
+    """``y = h W_t + b_t``: a linear layer of its own for each of ``steps`` times, each starting at zero [SD15 App. D.1].
+
+    Times are the whole numbers 0 … steps - 1. Others are read at the nearest of these.
+
+    Args:
+        steps: number of times.
+        features, out_features: of h and of y.
+        bias: whether there are b_t.
+    """
+
+    def __init__(self, steps: int, features: int, out_features: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(steps, features, out_features))
+        self.bias = nn.Parameter(torch.zeros(steps, out_features)) if bias else None
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        """h (B, features) and time (B,) to (B, out_features)."""
+        step = time.round().long().clamp(0, len(self.weight) - 1)
+        if _all_the_same(step):
+            weight = self.weight[step[0]]
+            return h @ weight if self.bias is None else torch.addmm(self.bias[step[0]], h, weight)
+        # index_select, not weight[step]: its gradient is added row by row, the other's number by number.
+        weight, h = self.weight.index_select(0, step), h[:, None]
+        if self.bias is None:
+            return torch.bmm(h, weight)[:, 0]
+        return torch.baddbmm(self.bias.index_select(0, step)[:, None], h, weight)[:, 0]
+
+
+class TemporalReadout(nn.Module):
+    """``z_i(t) = sum_j y_ij g_j(t)`` with y linear in the features of pixel i and g the :func:`temporal_basis` [SD15 App. D.2].
+
+    The sum over j is taken on the weights, which is the same and J times less work than to make all y_ij.
+
+    Args:
+        steps: number of times that the bumps are spread over.
+        basis: number of bumps, J.
+        features: channels of each pixel.
+        out_channels: of z.
+    """
+
+    def __init__(self, steps: int, basis: int, features: int, out_channels: int) -> None:
+        super().__init__()
+        self.steps, self.basis = steps, basis
+        self.weight = nn.Parameter(torch.zeros(basis, out_channels, features))
+        self.bias = nn.Parameter(torch.zeros(basis, out_channels))
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        """h (B, features, H, W) and time (B,), real, to (B, out_channels, H, W)."""
+        dtype = self.weight.dtype
+        # Never below float32: at time 999 a bfloat16 could not tell neighbours apart.
+        time = time.to(torch.promote_types(dtype, torch.float32))
+        g = temporal_basis(time, self.steps, self.basis).to(dtype)
+        weight = (g @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        bias = (g @ self.bias)[:, :, None]
+        return torch.baddbmm(bias, weight, h.flatten(2)).unflatten(2, h.shape[2:])
+
+
+def temporal_basis(time: Tensor, steps: int, count: int) -> Tensor:
+    """``g_j(t) = exp(-(t - tau_j)² / 2w²) / sum_k exp(-(t - tau_k)² / 2w²)``, w the spacing of the tau_j [SD15 App. D.2].
+
+    The tau_j are the middles of ``count`` equal parts of the times, each time 0 … steps - 1 being one unit wide: symmetric
+    about the middle, and with count = steps each time has a bump of its own.
+
+    Args:
+        time: (B,), real.
+        steps: number of times.
+        count: number of bumps, J.
+    Returns:
+        (B, J), time's dtype; each row sums to one.
+    """
+    width = steps / count
+    centres = (torch.arange(count, dtype=time.dtype, device=time.device) + 0.5) * width - 0.5
+    return torch.softmax(-((time[:, None] - centres) ** 2) / (2 * width**2), 1)
+
+
+def _all_the_same(step: Tensor) -> bool:
+    # A walk and a bound ask about one time for a whole batch: one product of matrices then, instead of one for each row. To
+    # look costs nothing on a CPU; elsewhere it would make the host wait, and a trace cannot branch on values.
+    if step.device.type != "cpu" or torch.compiler.is_compiling() or not len(step):
+        return False
+    return bool((step == step[0]).all())
