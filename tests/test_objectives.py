@@ -15,7 +15,14 @@ from unstir.processes import Gaussian
 from unstir.schedules import Cosine, InverseTime, LinearBeta, Schedule
 
 F64 = torch.float64
-KINDS = ["eps", "x0", "v", {"name": "preconditioned", "data_rms": 0.5}, {"name": "preconditioned", "data_rms": 2.0}]
+KINDS = [
+    "eps",
+    "x0",
+    "v",
+    "mean",
+    {"name": "preconditioned", "data_rms": 0.5},
+    {"name": "preconditioned", "data_rms": 2.0},
+]
 
 
 class Says(nn.Module):

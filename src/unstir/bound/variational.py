@@ -41,7 +41,7 @@ class Bound:
         prior: (B,). steps: (B, n - 1), by rising t; of an estimate (B, strata), each its stratum's share. decoder: (B,).
         dims: D = C·H·W, the data's numbers.
         density: whether the decoder is a density on the scaled axis rather than a mass of levels.
-        calls: network calls that it took, each for the whole batch.
+        calls: network calls that it took, each for the whole batch. draws: how many each term was averaged over.
         standard_error: of ``total`` around its expectation over the draws, (B,); None for a single draw, which cannot tell.
         convention: what ``k_bits`` needs; there with the forward decoder only.
     """
@@ -52,6 +52,7 @@ class Bound:
     dims: int
     density: bool = False
     calls: int = 0
+    draws: int = 1
     standard_error: Tensor | None = None
     convention: Convention2015 | None = None
 
@@ -98,12 +99,18 @@ class Bound:
     def draws_interval(self, z: float = 1.96) -> tuple[float, float]:
         """Mean of :attr:`total` over the samples, and half of the interval that holds the exact expectation over the draws.
 
+        Few draws tell little about how much draws differ, so z is stretched to the quantile of Student's t that leaves as
+        much outside, its degrees of freedom by Welch and Satterthwaite: ``(draws - 1) (sum e²)² / sum e⁴``, e the samples'
+        standard errors.
+
         Raises:
             ValueError: when each term was drawn once, which does not tell how much draws differ.
         """
         if self.standard_error is None:
             raise ValueError("one draw a term does not tell how much draws differ: take draws=2 or more")
-        return float(self.total.mean()), float(z * self.standard_error.square().sum().sqrt() / len(self.total))
+        square = self.standard_error.square()
+        freedom = float((self.draws - 1) * square.sum() ** 2 / square.square().sum().clamp(min=1e-300))
+        return float(self.total.mean()), _student(z, freedom) * float(square.sum().sqrt()) / len(self.total)
 
     @property
     def _convention(self) -> Convention2015:
@@ -199,9 +206,22 @@ def variational_bound(
         dims=math.prod(x0.shape[1:]),
         density=decoder != "discretized" and process.continuous,
         calls=calls,
+        draws=draws,
         standard_error=torch.stack(square_errors).sum(0).sqrt() if draws > 1 else None,
         convention=convention,
     )
+
+
+def _student(z: float, freedom: float) -> float:
+    """The quantile of Student's t beyond which lies as much as beyond z in the standard normal."""
+    if not 0 < freedom < 1e4:
+        return z
+    # With t = sqrt(freedom) tan(angle) the density of the angle is cos(angle)^(freedom - 1), on a quarter turn.
+    angle = torch.linspace(0, math.pi / 2, 100_001, dtype=torch.float64)[:-1]
+    density = angle.cos() ** (freedom - 1)
+    within = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, angle)])
+    place = int(torch.searchsorted(within, math.erf(z / math.sqrt(2)) * within[-1]))
+    return math.sqrt(freedom) * math.tan(float(angle[min(place, len(angle) - 1)]))
 
 
 def _floating(x0: Tensor) -> torch.dtype:
