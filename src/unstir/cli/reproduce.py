@@ -21,7 +21,7 @@ def reproduce_(
     """Rebuild the papers' experiments from data to table, ours beside theirs. The same line again continues.
 
     swiss-roll, heartbeat, dead-leaves, mnist, denoise, inpaint: Sohl-Dickstein et al. 2015. ddpm-table: the ablation of
-    Ho et al. 2020. schedules: a figure of how fast each forgets.
+    Ho et al. 2020. schedules: a figure of how fast each forgets. derivation: the figures of docs/derivation.en.md.
 
     Examples:
 

@@ -8,7 +8,17 @@ from typing import cast
 from unstir.errors import UserError
 from unstir.reproduce.experiment import Experiment
 
-NAMES = ("swiss-roll", "heartbeat", "dead-leaves", "mnist", "denoise", "inpaint", "ddpm-table", "schedules")
+NAMES = (
+    "swiss-roll",
+    "heartbeat",
+    "dead-leaves",
+    "mnist",
+    "denoise",
+    "inpaint",
+    "ddpm-table",
+    "schedules",
+    "derivation",
+)
 
 
 class DataMissing(UserError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,3 +45,20 @@ def raster(axis: Any, bits: Any, title: str = "") -> None:
     """Sequences (N, D) of bits as rows of a picture, 1 dark."""
     axis.imshow(bits, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axis.set(xticks=[], yticks=[], title=title)
+
+
+def strips(axis: Any, frames: Any, names: Sequence[str], places: Sequence[str]) -> None:
+    """Rows of pictures (R, N, H, W), 0 black and 1 white: names beside the rows, places below the columns; NaN stays blank."""
+    import numpy as np
+
+    rows, columns, height, width = frames.shape
+    sheet = np.full((rows * (height + 1), columns * (width + 1)), np.nan)
+    for r in range(rows):
+        for c in range(columns):
+            top, left = r * (height + 1), c * (width + 1)
+            sheet[top : top + height, left : left + width] = frames[r, c]
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_xticks([c * (width + 1) + (width - 1) / 2 for c in range(columns)], places)
+    axis.set_yticks([r * (height + 1) + (height - 1) / 2 for r in range(rows)], names)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
