@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from unstir.networks.readouts import StepReadout, TemporalReadout, temporal_basis
+from unstir.networks.readouts import NestedReadout, StepReadout, TemporalReadout, temporal_basis
 
 STEPS = 7
 
@@ -119,3 +119,25 @@ def test_neighbouring_times_stay_apart_in_low_precision() -> None:
     with torch.no_grad():
         first, second = readout(h, torch.tensor([900.0, 903.0]))
     assert (first - second).abs().max() > 0
+
+
+class TestNestedReadout:
+    def test_it_is_a_step_readout_with_the_blocks_added_up(self) -> None:
+        """Whatever its levels say, one matrix a time says the same: the sum of those of the blocks the time lies in."""
+        nested = awake(NestedReadout(21, 5, 2, levels=3))
+        plain = StepReadout(21, 5, 2).double()
+        with torch.no_grad():
+            for t in range(21):
+                plain.weight[t] = sum(level.weight[t // 4**k] for k, level in enumerate(nested.levels))
+                plain.bias[t] = sum(level.bias[t // 4**k] for k, level in enumerate(nested.levels))  # type: ignore[index]
+        h = numbers(23, 5)
+        times = torch.cat([torch.arange(21.0), torch.tensor([-3.0, 99.0])])
+        torch.testing.assert_close(nested(h, times), plain(h, times))
+        torch.testing.assert_close(nested(h, torch.full((23,), 7.4)), plain(h, torch.full((23,), 7.4)))
+
+    def test_a_time_teaches_the_blocks_it_lies_in_alone(self) -> None:
+        nested = awake(NestedReadout(21, 5, 2, levels=3))
+        nested(numbers(1, 5), torch.tensor([13.0])).square().sum().backward()
+        for k, level in enumerate(nested.levels):
+            taught = level.weight.grad.flatten(1).any(1).nonzero().squeeze(1)  # type: ignore[union-attr]
+            assert taught.tolist() == [13 // 4**k]

@@ -34,7 +34,7 @@ def test_it_is_the_formula() -> None:
     for linear in network.hidden:
         h = 1 / (1 + torch.exp(-(h @ linear.weight.T + linear.bias)))  # type: ignore[operator]
     for row, t in enumerate(time.long()):
-        expected = h[row] @ network.readout.weight[t] + network.readout.bias[t]  # type: ignore[index]
+        expected = h[row] @ network.readout.levels[0].weight[t] + network.readout.levels[0].bias[t]  # type: ignore[index]
         torch.testing.assert_close(network(x, time)[row], expected)
 
 

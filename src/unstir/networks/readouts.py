@@ -35,6 +35,27 @@ class StepReadout(nn.Module):
         return torch.baddbmm(self.bias.index_select(0, step)[:, None], h, weight)[:, 0]
 
 
+class NestedReadout(nn.Module):
+    """``y = sum_l (h W_{l, t // 4^l} + b_{l, t // 4^l})``: a time's own readout, plus those of the blocks of 4, 16, … times around it.
+
+    The same functions as :class:`StepReadout`, which is one level of it; learned sooner on a long chain, since what neighbouring
+    times share is learned from the rows of all of them, and each time's own part has only the rest to say.
+
+    Args:
+        levels: how many sizes of block, 1 for single times alone.
+    """
+
+    def __init__(self, steps: int, features: int, out_features: int, levels: int) -> None:
+        super().__init__()
+        self.last = steps - 1
+        self.levels = nn.ModuleList(StepReadout(-(-steps // 4**k), features, out_features) for k in range(levels))
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        """h (B, features) and time (B,) to (B, out_features)."""
+        step = time.round().clamp(0, self.last)
+        return torch.stack([level(h, torch.floor(step / 4**k)) for k, level in enumerate(self.levels)]).sum(0)
+
+
 class TemporalReadout(nn.Module):
     """``z_i(t) = sum_j y_ij g_j(t)`` with y linear in the features of pixel i and g the :func:`temporal_basis` [SD15 App. D.2].
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unstir.errors import UserError
 from unstir.networks.embedding import Labels, class_vectors
-from unstir.networks.readouts import StepReadout
+from unstir.networks.readouts import NestedReadout
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class StepMLPConfig:
         steps: number of times, each with a readout of its own.
         width: of each hidden layer.
         depth: hidden layers.
+        levels: of the readout, see :class:`NestedReadout`: more than 1 helps a long chain to learn what its times share.
     """
 
     in_features: int
@@ -29,10 +30,11 @@ class StepMLPConfig:
     steps: int
     width: int = 50
     depth: int = 3
+    levels: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.in_features, self.out_features, self.steps, self.width, self.depth) < 1:
-            raise UserError("the step MLP's features, steps, width and depth must be at least 1")
+        if min(self.in_features, self.out_features, self.steps, self.width, self.depth, self.levels) < 1:
+            raise UserError("the step MLP's features, steps, width, depth and levels must be at least 1")
 
 
 class StepMLP(nn.Module):
@@ -46,7 +48,7 @@ class StepMLP(nn.Module):
         self.config = config
         widths = [config.in_features] + [config.width] * config.depth
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.readout = StepReadout(config.steps, config.width, config.out_features)
+        self.readout = NestedReadout(config.steps, config.width, config.out_features, config.levels)
         for layer, linear in enumerate(self.hidden):
             assert isinstance(linear, nn.Linear)
             _initialise(linear, after_sigmoid=layer > 0)
