@@ -17,7 +17,7 @@ from tests.oracles.curves import Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser
 from tests.oracles.noises import TwoPoint
 from unstir.bound import best_times, bound_terms, shortest_chain, subchain, variational_bound
-from unstir.bound.subchain import _candidates
+from unstir.bound.subchain import candidate_times
 from unstir.denoisers import FiniteDenoiser
 from unstir.noise import NoiseSource
 from unstir.processes import Binomial, Gaussian
@@ -149,11 +149,11 @@ def test_bits_have_best_times_too() -> None:
 
 @LAW
 @given(st.integers(1, 3000), st.integers(1, 3000))
-def test_candidates_are_whole_rising_times_to_T(T: int, most: int) -> None:
-    times = _candidates(T, most)
-    assert len(times) == min(most, T)
+def test_candidates_are_whole_rising_times_to_T(T: int, steps: int) -> None:
+    times = candidate_times(T, steps)
+    assert len(times) == min(max(subchain.CANDIDATES, steps), T)
     assert times[-1] == T
-    assert times[0] == (1 if min(most, T) > 1 else T)
+    assert times[0] == 1
     assert all(a < b and a == int(a) for a, b in itertools.pairwise(times))
 
 

@@ -18,7 +18,7 @@ CANDIDATES = 64
 def bound_terms(
     denoiser: DenoiserBase,
     x0: Tensor,
-    times: Sequence[float] | Tensor,
+    times: Sequence[int | float] | Tensor,
     *,
     condition: Condition | None = None,
     decoder: str | None = None,
@@ -51,7 +51,8 @@ def bound_terms(
     terms = torch.full((len(path), len(path)), torch.inf, dtype=torch.float64)
     for j in range(1, len(path)):
         time = path[j].to(x0.device).expand(len(x0))
-        x_t = process.marginal(x0, time).draw(noise, "bound terms", j)
+        # The same noise at every time: with other draws at each the search would find the luckiest times, not the best.
+        x_t = process.marginal(x0, time).draw(noise, "bound terms")
         prediction = denoiser.predict(x_t, time, condition)
         terms[0, j] = decoder_nats(prediction, x0, decoder, decoder_variance).mean()
         for i in range(1, j):
@@ -92,7 +93,12 @@ def shortest_chain(terms: Tensor, steps: int) -> list[int]:
 
 
 def best_times(
-    denoiser: DenoiserBase, x0: Tensor, steps: int, *, candidates: Sequence[float] | None = None, **options: object
+    denoiser: DenoiserBase,
+    x0: Tensor,
+    steps: int,
+    *,
+    candidates: Sequence[int | float] | None = None,
+    **options: object,
 ) -> list[float]:
     """The K times, rising to T, whose chain has the lowest bound on this data among chains through the candidates.
 
@@ -103,16 +109,19 @@ def best_times(
         options: as of :func:`bound_terms`.
     """
     T = denoiser.process.T
-    times = list(candidates) if candidates is not None else _candidates(T, max(CANDIDATES, steps))
+    times = list(candidates) if candidates is not None else candidate_times(T, steps)
     if not times or times[-1] != T:
         raise ValueError(f"the candidates must rise to T = {T}")
     terms = bound_terms(denoiser, x0, times, **options)  # pyright: ignore[reportArgumentType]
     return [times[place - 1] for place in shortest_chain(terms, steps)]
 
 
-def _candidates(T: int, most: int) -> list[float]:
-    """At most so many whole times from 1 to T, as squares of evenly spaced numbers as far as whole times allow it."""
-    most = min(most, T)
+def candidate_times(T: int, steps: int) -> list[float]:
+    """The times that :func:`best_times` chooses from: 64 whole ones, or as many as there are steps, from 1 to T.
+
+    As far as whole times allow it they are squares of evenly spaced numbers.
+    """
+    most = min(max(CANDIDATES, steps), T)
     wanted = (torch.linspace(0, 1, most, dtype=torch.float64) ** 2 * (T - 1) + 1).round().tolist() if most > 1 else [T]
     times: list[float] = []
     for t in wanted:

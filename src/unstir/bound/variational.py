@@ -134,7 +134,7 @@ def variational_bound(
     x0: Tensor,
     *,
     condition: Condition | None = None,
-    times: Sequence[int] | Tensor | None = None,
+    times: Sequence[int | float] | Tensor | None = None,
     draws: int = 1,
     terms: int | None = None,
     decoder: str | None = None,
@@ -228,7 +228,7 @@ def _floating(x0: Tensor) -> torch.dtype:
     return x0.dtype if x0.is_floating_point() else torch.float32
 
 
-def _chain(times: Sequence[int] | Tensor | None, T: int) -> list[float]:
+def _chain(times: Sequence[int | float] | Tensor | None, T: int) -> list[float]:
     chain = list(range(1, T + 1)) if times is None else [float(t) for t in times]
     rising = all(a < b for a, b in pairwise(chain))
     if not chain or not rising or chain[0] <= 0 or chain[-1] != T:

@@ -7,13 +7,19 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+METRICS = ("bound", "ode", "rate")
+
 
 def evaluate_(
     run: Path,
     *,
     data: str | None = None,
+    metrics: str = "bound",
     images: int = 256,
     terms: int = 100,
+    steps: int | None = None,
+    spacing: Literal["best", "uniform", "trailing", "log-snr"] | None = None,
+    variance: Literal["analytic"] | None = None,
     given_labels: bool = False,
     seed: int = 0,
     weights: Literal["ema", "raw"] = "ema",
@@ -28,49 +34,98 @@ def evaluate_(
 
         unstir evaluate runs/digits --images 512 --terms 0 --json
 
+        unstir evaluate runs/digits --steps 20
+
+        unstir evaluate runs/digits --metrics bound,ode,rate
+
     Parameters
     ----------
     run: Path
         A run's folder, or one model.safetensors.
     data: str
         Data whose held-out part to use; by default the run's own.
+    metrics: str
+        What to measure, with commas between: bound; ode, the exact likelihood of the flow that deterministic samples follow
+        (not of bits and symbols); rate, how many bits have been sent at each time and how wrong the best guess then is.
     images: int
         How many held-out items; the interval narrows with their square root.
     terms: int
         Network calls for each item, an unbiased estimate; 0 for all T terms of the bound.
+    steps: int
+        Measure the bound of a chain of only so many steps.
+    spacing: str
+        How these steps are spread: best, the default, finds those of the lowest bound on training data; the others are those
+        of samples.
+    variance: str
+        analytic fits the width of the reverse steps to training data, in place of the run's own.
     given_labels: bool
         Bound -log p(x | class) with each item's class, instead of -log p(x).
     seed: int
-        Of the noise in the bound.
+        Of the noise in the measures.
     weights: str
         Averaged (ema) or raw.
     batch: int
         How many at a time.
     json: bool
-        The result as JSON on stdout.
+        The result as JSON on stdout: the bound's figures, and those of other measures under their names.
     """
+    from functools import cache
+
     from unstir import runs
     from unstir.cli import console
     from unstir.cli.opening import open_model
     from unstir.errors import UserError
-    from unstir.evaluation import likelihood
+    from unstir.evaluation import chains, likelihood, ode, rate
 
     if images < 2 or batch < 1 or terms < 0:
         raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
+    wanted = [name.strip() for name in metrics.split(",")]
+    strange = [name for name in wanted if name not in METRICS]
+    if strange:
+        raise UserError(f"there is no measure called {strange[0]!r}; there are {', '.join(METRICS)}")
+    if (steps or spacing) and "bound" not in wanted:
+        raise UserError("--steps and --spacing are about the bound: add it to --metrics")
+    if variance and wanted == ["ode"]:
+        raise UserError("the flow has no reverse steps whose variance could be fitted: leave --variance out")
+
     model = open_model(run, weights=weights)
+    fits = bool(variance) or model.denoiser.variance == "analytic"
+    chains.check(model, steps, spacing)
+    if fits:
+        chains.check_variance(model)
+    if "ode" in wanted:
+        ode.check(model)
     heldout = runs.heldout(model, data)
-    with console.bar("measuring", "network calls") as update:
-        result = likelihood.measure(
-            model,
-            heldout,
-            images=images,
-            terms=terms or None,
-            given_labels=given_labels,
-            seed=seed,
-            batch=batch,
-            progress=update,
-        )
+    training = cache(lambda: runs.training(model, data))
+    how = {"images": images, "given_labels": given_labels, "seed": seed, "batch": batch}
+
+    if fits and wanted != ["ode"]:
+        with console.bar("fitting the variance", "network calls") as update:
+            chains.fit_variance(model, training(), **how, progress=update)
+    results: dict[str, likelihood.Likelihood | ode.OdeResult | rate.Rate] = {}
+    if "bound" in wanted:
+        times = None
+        if steps is not None:
+            with console.bar("choosing the steps", "network calls") as update:
+                times = chains.times(model, training, steps, spacing or chains.BEST, **how, progress=update)
+        with console.bar("measuring", "network calls") as update:
+            results["bound"] = likelihood.measure(
+                model,
+                heldout,
+                terms=terms or None,
+                times=times,
+                spacing="" if times is None else spacing or chains.BEST,
+                **how,
+                progress=update,
+            )
+    if "ode" in wanted:
+        with console.bar("following the flow", "thousandths of the way") as update:
+            results["ode"] = ode.measure(model, heldout, **how, progress=update)
+    if "rate" in wanted:
+        with console.bar("measuring the rate", "network calls") as update:
+            results["rate"] = rate.measure(model, heldout, **how, progress=update)
     if json:
-        console.give(result.to_json())
+        bound = results.pop("bound").to_json() if "bound" in results else {}
+        console.give(bound | {name: result.to_json() for name, result in results.items()})
     else:
-        print(result.table())
+        print("\n\n".join(result.table() for result in results.values()))

@@ -74,7 +74,7 @@ def analytic_variance(
     x0: Tensor,
     *,
     condition: Condition | None = None,
-    times: Sequence[float] | Tensor | None = None,
+    times: Sequence[int | float] | Tensor | None = None,
     batch: int = 256,
     noise: NoiseSource | None = None,
     progress: Callable[[int, int], None] | None = None,

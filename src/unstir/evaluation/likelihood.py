@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,10 @@ import torch
 
 from unstir.bound import bits_per_dim
 from unstir.data import Split
+from unstir.evaluation import chains
+from unstir.processes import Gaussian
 from unstir.runs import Model
+from unstir.schedules import PRIOR_KL_LIMIT
 
 _Z95 = 1.96  # of the standard normal: 95 % of it lies within
 
@@ -25,7 +28,10 @@ class Likelihood:
         prior, steps, decoder: the parts of the total.
         given_labels: whether each item's class was given.
         items, calls: how many items, and network calls for each.
-        chain: T.
+        chain: how many steps the chain has: T, unless it is one of some of its times.
+        times: the chain's times, rising, where they are not all of 1 … T. spacing: how they were chosen.
+        variance: of the reverse step, where it is not the run's own.
+        prior_report: one sentence where the chain leaves more than 1e-3 bits/dim behind at T.
     """
 
     unit: str
@@ -40,7 +46,11 @@ class Likelihood:
     weights: str
     given_labels: bool
     per_step: tuple[float, ...]
-    """Each step's share of ``steps``, by rising t from t = 2; of an estimate, each stratum's."""
+    """Each step's share of ``steps``, by rising t from the second time on; of an estimate, each stratum's."""
+    times: tuple[float, ...] = ()
+    spacing: str = ""
+    variance: str = ""
+    prior_report: str | None = None
 
     @property
     def described(self) -> str:
@@ -55,6 +65,9 @@ class Likelihood:
         return {key: None if value == math.inf else value for key, value in values.items()}
 
     def table(self) -> str:
+        chosen = {
+            "best": f"the best {self.chain} steps, found on training data:",
+        }.get(self.spacing, f"{self.chain} steps, {self.spacing}:")
         return "\n".join(
             [
                 f"{self.unit:<10} {self.total:8.4f} ± {self.half_width:.4f}   (95 % interval, {self.items} held-out items)",
@@ -63,6 +76,9 @@ class Likelihood:
                 f"  decoder  {self.decoder:8.4f}   -log p(x0 | x_1)",
                 f"an upper bound: {self.described}; {self.weights} weights"
                 + ("; given each item's class" if self.given_labels else ""),
+                *([f"{chosen} t = {', '.join(f'{t:.6g}' for t in self.times)}"] if self.times else ()),
+                *([f"reverse variance: {self.variance}"] if self.variance else ()),
+                *([self.prior_report] if self.prior_report else ()),
             ]
         )
 
@@ -73,6 +89,8 @@ def measure(
     *,
     images: int = 256,
     terms: int | None = 100,
+    times: Sequence[int | float] | None = None,
+    spacing: str = "",
     given_labels: bool = False,
     seed: int = 0,
     batch: int = 64,
@@ -81,24 +99,28 @@ def measure(
     """The bound on items spread evenly over a split: bits/dim for 8-bit data, else bits per item in the data's own units.
 
     Args:
+        times: of the chain, rising to T, instead of all of 1 … T. spacing: how they were chosen, for the table.
         given_labels: bound -log p(x | class) with each item's class instead of -log p(x), the figure others publish.
         terms: None for all T terms; a number for an unbiased estimate from at most so many, whose error is in the interval.
         progress: called with (network calls done, all).
     """
     index = heldout.spread(images)
     parts: list[torch.Tensor] = []
+    squares = 0.0
     labels = heldout.labels if given_labels else None
     batches = math.ceil(len(index) / batch)
     for i in range(batches):
         rows = index[i * batch : (i + 1) * batch]
         bound = model.bound(
-            heldout.x[rows], labels[rows] if labels is not None else None, seed=seed, first=i * batch, terms=terms,
+            heldout.x[rows], labels[rows] if labels is not None else None, seed=seed, first=i * batch, terms=terms, times=times,
             progress=None if progress is None else lambda done, each, i=i: progress(i * each + done, batches * each),
         )  # fmt: skip
         parts.append(torch.cat([bound.prior[:, None], bound.decoder[:, None], bound.steps], 1).cpu())
+        squares += float(model.inside(heldout.x[rows]).double().square().sum())
     nats = torch.cat(parts)
     dims = math.prod(model.spec.shape)
     eight_bit = model.spec.eight_bit
+    report = prior_report(model, float(nats[:, 0].mean()) / (dims * math.log(2)), squares / (len(index) * dims))
     if model.spec.scaling:
         # A density in the points' own units: the scaling stretched each of the D coordinates.
         nats[:, 1] += dims * math.log(model.spec.scaling.scale)
@@ -113,8 +135,25 @@ def measure(
         decoder=float(means[1]),
         items=len(index),
         calls=nats.shape[1] - 1,
-        chain=model.denoiser.process.T,
+        chain=model.denoiser.process.T if times is None else len(times),
         weights=model.weights,
         given_labels=labels is not None,
         per_step=tuple(means[2:].tolist()),
+        times=() if times is None else tuple(times),
+        spacing=spacing,
+        variance=chains.described(model),
+        prior_report=report,
+    )
+
+
+def prior_report(model: Model, bits_per_dim: float, mean_square: float) -> str | None:
+    """One sentence with the number when the prior's KL is above 1e-3 bits/dim; None when all is well."""
+    process = model.denoiser.process
+    if isinstance(process, Gaussian):
+        return process.schedule.prior_report(mean_square)
+    if bits_per_dim <= PRIOR_KL_LIMIT:
+        return None
+    return (
+        f"the chain's end is not yet its prior: prior KL {bits_per_dim:.3g} bits/dim, above {PRIOR_KL_LIMIT:g}; every bound "
+        "is that much worse and samples start off the data's path: use a schedule that forgets more"
     )

@@ -2,6 +2,6 @@
 
 from unstir.runs.files import check, write
 from unstir.runs.folder import Run
-from unstir.runs.model import Model, heldout, load
+from unstir.runs.model import Model, heldout, load, training
 
-__all__ = ["Model", "Run", "check", "heldout", "load", "write"]
+__all__ = ["Model", "Run", "check", "heldout", "load", "training", "write"]

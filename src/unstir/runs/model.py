@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unstir import samplers
 from unstir.bound import Bound, variational_bound
-from unstir.data import DataSpec, Split
+from unstir.data import Dataset, DataSpec, Split
 from unstir.denoisers import Clipped, Condition, Denoiser, DenoiserBase, Guided
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
@@ -127,6 +127,7 @@ class Model:
         seed: int = 0,
         first: int = 0,
         terms: int | None = None,
+        times: Sequence[int | float] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Bound:
         """The variational bound on -log p of given data (N, …); the predicted x0 is clipped where data is 8-bit.
@@ -135,20 +136,40 @@ class Model:
             data: as :meth:`sample` gives it.
             labels: the classes, (N,), or None for the unconditional model's bound.
             terms: all T of them, or an unbiased estimate from so many.
+            times: of the chain, rising to T, instead of all of 1 … T.
             seed, first: the noise is that of samples ``first … first + N - 1`` of the seed.
         """
-        _check_keys(seed, (first,))
-        self.denoiser.eval()
-        x0 = self.inside(data)
-        condition = None if labels is None else Condition(torch.as_tensor(labels, device=x0.device))
+        x0, condition = self.at_hand(data, labels)
         return variational_bound(
-            self._clipped(self.denoiser), x0,
+            self.bounded, x0,
             condition=condition,
+            times=times,
             terms=terms,
-            decoder="normal" if self.denoiser.process.continuous and not self.spec.eight_bit else None,
-            noise=NoiseSource(seed, range(first, first + len(x0)), x0.device),
+            decoder=self.decoder,
+            noise=self.noise(seed, first, len(x0)),
             progress=progress,
         )  # fmt: skip
+
+    @property
+    def bounded(self) -> DenoiserBase:
+        """The denoiser as the bound reads it: in eval mode, its x0 clipped where the data are bounded."""
+        self.denoiser.eval()
+        return self._clipped(self.denoiser)
+
+    @property
+    def decoder(self) -> str | None:
+        """How the bound reads the last step: the process's own way, but a density where real data have no levels."""
+        return "normal" if self.denoiser.process.continuous and not self.spec.eight_bit else None
+
+    def at_hand(self, data: np.ndarray, labels: np.ndarray | None = None) -> tuple[Tensor, Condition | None]:
+        """Data as :meth:`sample` gives it, and the classes to be given with it (or None), as the denoiser takes them."""
+        x0 = self.inside(data)
+        return x0, None if labels is None else Condition(torch.as_tensor(labels, device=x0.device))
+
+    def noise(self, seed: int, first: int, number: int) -> NoiseSource:
+        """The draws of samples ``first … first + number - 1`` of a seed."""
+        _check_keys(seed, (first,))
+        return NoiseSource(seed, range(first, first + number), next(self.denoiser.parameters()).device)
 
     def inside(self, data: np.ndarray) -> Tensor:
         """Data as users hold it, as the network sees it."""
@@ -174,6 +195,11 @@ class Model:
             samplers.check_suits(self.denoiser, solver, grid)
         except ValueError as error:
             raise UserError(str(error)) from None
+        if solver.stochastic and self.denoiser.variance == "analytic":
+            raise UserError(
+                "this run's reverse variance is found from data, which sampling does not read: take a sampler without noise, "
+                "such as ddim"
+            )
         if not math.isfinite(guidance):
             raise UserError(f"guidance is a number, not {guidance}")
         if guidance != 1 and not self.spec.classes:
@@ -253,6 +279,15 @@ def heldout(model: Model, source: str | None = None) -> Split:
     Raises:
         UserError: when the data is not what the model was trained with, or of another shape.
     """
+    return _dataset(model, source).heldout
+
+
+def training(model: Model, source: str | None = None) -> Split:
+    """What the model was trained on, or the same part of other data: for choices that held-out data must not make."""
+    return _dataset(model, source).train
+
+
+def _dataset(model: Model, source: str | None) -> Dataset:
     dataset = dataset_of(replace(model.config.data, source=source or model.config.data.source))
     if dataset.spec.shape != model.spec.shape:
         raise UserError(
@@ -264,8 +299,10 @@ def heldout(model: Model, source: str | None = None) -> Split:
         )
     if dataset.spec.classes != model.spec.classes:
         # Their numbers mean other things here: the unconditional model is measured.
-        return replace(dataset.heldout, labels=None)
-    return dataset.heldout
+        return replace(
+            dataset, train=replace(dataset.train, labels=None), heldout=replace(dataset.heldout, labels=None)
+        )
+    return dataset
 
 
 def _from_run(run: Run, weights: str) -> Model:
