@@ -152,7 +152,7 @@ def step_back(beta: float, x_t: float = X_T) -> StepBack:
     normal = Normal(mean, variance)
     x = (mean + variance.sqrt() * torch.linspace(-14, 14, 5601, dtype=_F64)[:, None]).reshape(-1, 1)
     before = exact.log_prob(x, s)
-    log_density = before + process.step(x, s, t).log_prob(at).squeeze(1) - exact.log_prob(at, t)
+    log_density = before + process.step(x, s, t).log_prob(at.expand_as(x)).squeeze(1) - exact.log_prob(at, t)
     gaussian = normal.log_prob(x).squeeze(1)
     nats = torch.trapezoid(log_density.exp() * (log_density - gaussian), x[:, 0])
     return StepBack(x[:, 0], log_density, gaussian, before, float(nats))
