@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import shape_checks
+
+shape_checks.install()  # before anything imports what is to be checked
+
 TINY_POINTS = """
 [network]
 width = 16

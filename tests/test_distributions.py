@@ -48,7 +48,7 @@ def test_divergence_is_the_mean_log_ratio() -> None:
     """KL = E_p[log p - log q], by Gauss-Hermite quadrature, exact for the quadratic that it is."""
     p, q, *_ = _normals()
     nodes, weights = torch.tensor([-math.sqrt(3), 0, math.sqrt(3)], dtype=F64), _t(1 / 6, 2 / 3, 1 / 6)
-    mean = sum(w * (p.log_prob(p.sample(z)) - q.log_prob(p.sample(z))) for z, w in zip(nodes, weights))
+    mean = sum(w * (p.log_prob(p.sample(z)) - q.log_prob(p.sample(z))) for z, w in zip(nodes[:, None].expand(3, 3), weights))
     assert isinstance(mean, Tensor)
     torch.testing.assert_close(mean, p.kl(q), rtol=1e-12, atol=1e-12)
 
@@ -56,7 +56,7 @@ def test_divergence_is_the_mean_log_ratio() -> None:
 def test_product_of_densities_is_the_renormalised_product() -> None:
     p, q, *_ = _normals()
     product = p.times(q)
-    x = torch.linspace(-3, 3, 7, dtype=F64)[:, None]
+    x = torch.linspace(-3, 3, 7, dtype=F64)[:, None].expand(7, 3)
     log_ratio = p.log_prob(x) + q.log_prob(x) - product.log_prob(x)
     torch.testing.assert_close(log_ratio, log_ratio[:1].expand(7, -1), rtol=1e-11, atol=1e-11)
 

@@ -8,28 +8,41 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from unstir.noise import NoiseSource
+from unstir.shapes import (
+    Broadcast,
+    Classes,
+    Data,
+    Elements,
+    Numbers,
+    Reals,
+    RowMask,
+    RowSteps,
+    Symbols,
+    WithStates,
+)
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """What the bound, the objectives and the samplers ask of a distribution: elementwise, in nats.
 
     Numbers have a mean and a variance as well (:class:`Normal`, :class:`Bernoulli`); a class has neither, it has ``probs``.
     """
 
-    def sample(self, noise: Tensor) -> Tensor: ...
-    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor: ...
-    def log_prob(self, x: Tensor) -> Tensor: ...
-    def kl(self, other: Any) -> Tensor: ...
-    def entropy(self) -> Tensor: ...
+    def sample(self, noise: Numbers) -> Elements: ...
+    def draw(self, noise: NoiseSource, purpose: str, step: RowSteps = 0, final: RowMask | None = None) -> Data: ...
+    def log_prob(self, x: Elements) -> Numbers: ...
+    def kl(self, other: Any) -> Numbers: ...
+    def entropy(self) -> Numbers: ...
     def times(self, other: Any) -> Any: ...
 
 
@@ -42,14 +55,14 @@ class Normal:
         variance: broadcasts against the mean. Zero makes a point: it can be sampled and multiplied, but has no density.
     """
 
-    mean: Tensor
-    variance: Tensor
+    mean: Numbers
+    variance: Broadcast
 
-    def sample(self, noise: Tensor) -> Tensor:
+    def sample(self, noise: Numbers) -> Numbers:
         """``mean + sqrt(variance) noise`` for standard normal noise of the mean's shape."""
         return self.mean + self._cast(self.variance.sqrt()) * noise
 
-    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor:
+    def draw(self, noise: NoiseSource, purpose: str, step: RowSteps = 0, final: RowMask | None = None) -> Reals:
         """A sample whose noise is keyed by (purpose, step).
 
         Args:
@@ -61,18 +74,18 @@ class Normal:
             return drawn
         return torch.where(final.reshape(-1, *(1,) * (drawn.ndim - 1)), self.mean, drawn)
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Numbers) -> Numbers:
         """``-½ ((x - mean)² / variance + log(2 pi variance))``, of the shape of x."""
         log_scale = self._cast(_LOG_2PI + self.variance.log())
         return -0.5 * ((x - self.mean) ** 2 / self._cast(self.variance) + log_scale)
 
-    def kl(self, other: Normal) -> Tensor:
+    def kl(self, other: Normal) -> Numbers:
         """``KL(self ‖ other) = ½ (r - 1 - log r + (mean - other.mean)² / other.variance)``, r the ratio of variances."""
         ratio = self.variance / other.variance
         shape_term = ratio - 1 - ratio.log()
         return 0.5 * (self._cast(shape_term) + (self.mean - other.mean) ** 2 / self._cast(other.variance))
 
-    def entropy(self) -> Tensor:
+    def entropy(self) -> Numbers:
         """``½ log(2 pi e variance)``, of the mean's shape."""
         return self._cast(0.5 * (1 + _LOG_2PI + self.variance.log())).expand(self.mean.shape)
 
@@ -98,11 +111,11 @@ class DiscretizedNormal:
         variance: broadcasts against the mean, positive.
     """
 
-    mean: Tensor
-    variance: Tensor
+    mean: Numbers
+    variance: Broadcast
     levels: int = 256
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Numbers) -> Numbers:
         """The log mass of the bin that each x stands in, nats, of the shape of x.
 
         Raises:
@@ -127,7 +140,7 @@ class DiscretizedNormal:
         log_high = torch.special.log_ndtr(high)
         return log_high + torch.log(-torch.expm1(torch.special.log_ndtr(low) - log_high))
 
-    def log_masses(self) -> Tensor:
+    def log_masses(self) -> WithStates:
         """The log masses of all levels, shape (*mean.shape, levels)."""
         grid = torch.arange(self.levels, dtype=self.mean.dtype, device=self.mean.device) * 2 / (self.levels - 1) - 1
         variance = self.variance.expand(self.mean.shape)[..., None]
@@ -145,10 +158,10 @@ class Bernoulli:
         logits: ``log P(1) - log P(0)``, any shape, float32 or float64; ``±inf`` makes a point.
     """
 
-    logits: Tensor
+    logits: Numbers
 
     @classmethod
-    def from_probs(cls, p: Tensor) -> Bernoulli:
+    def from_probs(cls, p: Numbers) -> Bernoulli:
         """The distribution with ``P(1) = p``.
 
         Raises:
@@ -159,31 +172,31 @@ class Bernoulli:
         return cls(torch.logit(p))
 
     @property
-    def mean(self) -> Tensor:
+    def mean(self) -> Numbers:
         """``P(1)``, of the logits' shape."""
         return self.logits.sigmoid()
 
     @property
-    def mode(self) -> Tensor:
+    def mode(self) -> Numbers:
         """The likelier value, 0 or 1."""
         return (self.logits > 0).to(self.logits.dtype)
 
     @property
-    def variance(self) -> Tensor:
+    def variance(self) -> Numbers:
         """``P(0) P(1)``, of the logits' shape."""
         return self.logits.sigmoid() * (-self.logits).sigmoid()
 
-    def sample(self, noise: Tensor) -> Tensor:
+    def sample(self, noise: Numbers) -> Numbers:
         """1 where ``noise < P(1)``, else 0, in the logits' dtype; noise uniform in (0, 1), of the logits' shape."""
         p = self.logits.double().sigmoid()
         # Noise rounded to 1 must not move a point.
         return ((noise < p) | (p == 1)).to(self.logits.dtype)
 
-    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor:
+    def draw(self, noise: NoiseSource, purpose: str, step: RowSteps = 0, final: RowMask | None = None) -> Reals:
         """A sample whose noise is keyed by (purpose, step). ``final`` changes nothing: a mass is drawn at the last step too."""
         return self.sample(noise.uniform(self.logits.shape[1:], purpose, step))
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Elements) -> Numbers:
         """``log P(x)``, of the shape of x.
 
         Raises:
@@ -194,7 +207,7 @@ class Bernoulli:
             raise ValueError("the data holds values other than 0 and 1, which have no mass here")
         return logsigmoid(torch.where(ones, self.logits, -self.logits))
 
-    def kl(self, other: Bernoulli) -> Tensor:
+    def kl(self, other: Bernoulli) -> Numbers:
         """``KL(self ‖ other) = sum_x P(x) log(P(x) / other.P(x))``: inf where the other lacks what this one has.
 
         Two close distributions differ by d and their divergence by d², which float32 would lose in terms of size d: the sum
@@ -203,7 +216,7 @@ class Bernoulli:
         (p0, p1), (q0, q1) = self._logs(), other._logs()
         return (_surplus(p0, q0) + _surplus(p1, q1)).to(self.logits.dtype)
 
-    def entropy(self) -> Tensor:
+    def entropy(self) -> Numbers:
         """``-sum_x P(x) log P(x)``, 0 for a point; of the logits' shape."""
         (p0, p1), zero = self._logs(), self.logits.new_zeros(())
         return -(_surplus(p0, zero) + _surplus(p1, zero)).to(self.logits.dtype)
@@ -229,24 +242,24 @@ class Categorical:
         logits: (…, K), log probabilities up to a constant for each element; ``-inf`` rules a class out.
     """
 
-    logits: Tensor
+    logits: WithStates
 
     @property
-    def log_probs(self) -> Tensor:
+    def log_probs(self) -> WithStates:
         """``log P(k)``, (…, K)."""
         return self.logits.log_softmax(-1)
 
     @property
-    def probs(self) -> Tensor:
+    def probs(self) -> WithStates:
         """``P(k)``, (…, K)."""
         return self.logits.softmax(-1)
 
     @property
-    def mode(self) -> Tensor:
+    def mode(self) -> Classes:
         """The likeliest class, int64 (…)."""
         return self.logits.argmax(-1)
 
-    def sample(self, noise: Tensor) -> Tensor:
+    def sample(self, noise: Numbers) -> Classes:
         """The first class whose cumulative probability passes the noise: int64 (…).
 
         A class of probability 0 is never drawn, whatever way sums and noise are rounded.
@@ -262,11 +275,11 @@ class Categorical:
         last = torch.where(possible, classes, 0).amax(-1)
         return torch.minimum(torch.where(passed, classes, len(classes)).amin(-1), last)
 
-    def draw(self, noise: NoiseSource, purpose: str, step: int | Tensor = 0, final: Tensor | None = None) -> Tensor:
+    def draw(self, noise: NoiseSource, purpose: str, step: RowSteps = 0, final: RowMask | None = None) -> Symbols:
         """A sample whose noise is keyed by (purpose, step). ``final`` changes nothing: a mass is drawn at the last step too."""
         return self.sample(noise.uniform(self.logits.shape[1:-1], purpose, step))
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Elements) -> Numbers:
         """``log P(x)`` of the classes x (…), of the shape of x.
 
         Raises:
@@ -279,14 +292,14 @@ class Categorical:
             raise ValueError(f"the data holds classes outside 0 … {classes - 1}")
         return self.log_probs.expand(*x.shape, classes).gather(-1, x[..., None])[..., 0]
 
-    def kl(self, other: Categorical) -> Tensor:
+    def kl(self, other: Categorical) -> Numbers:
         """``KL(self ‖ other) = sum_k P(k) log(P(k) / other.P(k))``, (…): inf where the other lacks what this one has.
 
         In float64 until the sum is taken, as in :meth:`Bernoulli.kl`.
         """
         return _surplus(self._logs(), other._logs()).sum(-1).to(self.logits.dtype)
 
-    def entropy(self) -> Tensor:
+    def entropy(self) -> Numbers:
         """``-sum_k P(k) log P(k)``, (…), 0 for a point."""
         return -_surplus(self._logs(), self.logits.new_zeros(())).sum(-1).to(self.logits.dtype)
 

@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unstir.shapes import Anything, Reals, Reals64, RowSteps, Symbols, Words
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
-Words = tuple[Tensor, Tensor, Tensor, Tensor]
+Counter = tuple[Words, Words, Words, Words]
 
 
-def philox4x32(counter: Words, key: tuple[int, int], rounds: int = 10) -> Words:
+def philox4x32(counter: Counter, key: tuple[int, int], rounds: int = 10) -> Counter:
     """Philox4x32: four 32-bit words from a 128-bit counter and a 64-bit key.
 
     Args:
@@ -55,7 +57,7 @@ class NoiseSource:
     """
 
     def __init__(
-        self, seed: int, indices: Tensor | np.ndarray | Sequence[int], device: torch.device | str = "cpu"
+        self, seed: int, indices: Anything | np.ndarray | Sequence[int], device: torch.device | str = "cpu"
     ) -> None:
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
@@ -73,11 +75,11 @@ class NoiseSource:
         """A :class:`torch.Generator` as a source for a batch, for code that brings its own: a stream, so not keyed."""
         return _Wrapped(generator, batch)
 
-    def integers(self, shape: Sequence[int], purpose: str, step: int | Tensor = 0) -> Tensor:
+    def integers(self, shape: Sequence[int], purpose: str, step: RowSteps = 0) -> Symbols:
         """Uniform 32-bit words, int64 of shape (B, *shape), bitwise the same on every device."""
         return self._words(math.prod(shape), purpose, step).reshape(len(self.indices), *shape)
 
-    def uniform(self, shape: Sequence[int], purpose: str, step: int | Tensor = 0) -> Tensor:
+    def uniform(self, shape: Sequence[int], purpose: str, step: RowSteps = 0) -> Reals64:
         """Uniform draws in the open interval (0, 1), float64 of shape (B, *shape), bitwise the same on every device.
 
         Each is ``(word + 1/2) / 2³²``, so neither 0 nor 1 ever comes.
@@ -85,8 +87,8 @@ class NoiseSource:
         return (self.integers(shape, purpose, step).to(torch.float64) + 0.5) * 2.0**-32
 
     def normal(
-        self, shape: Sequence[int], purpose: str, step: int | Tensor = 0, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+        self, shape: Sequence[int], purpose: str, step: RowSteps = 0, dtype: torch.dtype = torch.float32
+    ) -> Reals:
         """Standard normal draws of shape (B, *shape), computed in float64 (Box & Muller 1958) and rounded to ``dtype``.
 
         Args:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unstir.distributions import Distribution
 from unstir.noise import NoiseSource
 from unstir.schedules import Schedule, Time
+from unstir.shapes import Anything, Column64, Data, Reals, RowSteps, RowTimes
 
 
 class Process(ABC):
@@ -37,15 +37,15 @@ class Process(ABC):
         self.T = schedule.T
 
     @abstractmethod
-    def step(self, x_s: Tensor, s: Time, t: Time) -> Distribution:
+    def step(self, x_s: Data, s: RowTimes, t: RowTimes) -> Distribution:
         """``q(x_t | x_s)``."""
 
     @abstractmethod
-    def marginal(self, x0: Tensor, t: Time) -> Distribution:
+    def marginal(self, x0: Data, t: RowTimes) -> Distribution:
         """``q(x_t | x0)``."""
 
     @abstractmethod
-    def posterior(self, x_t: Tensor, x0: Any, s: Time, t: Time) -> Distribution:
+    def posterior(self, x_t: Data, x0: Any, s: RowTimes, t: RowTimes) -> Distribution:
         """``q(x_s | x_t, x0)``; averaged over x0 where x0, else a tensor (B, *E), is itself a distribution of the data's kind."""
 
     @abstractmethod
@@ -60,13 +60,13 @@ class Process(ABC):
         source: NoiseSource,
         shape: Sequence[int],
         purpose: str,
-        step: int | Tensor = 0,
+        step: RowSteps = 0,
         dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
+    ) -> Reals:
         """The noise that ``marginal(...).sample`` turns into x_t, (B, *shape): normal or uniform, keyed as in the source."""
 
     @abstractmethod
-    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+    def step_entropy(self, x0: Data, s: RowTimes, t: RowTimes) -> Reals:
         """``H(x_t | x_s, x0)``: the entropy of the step, averaged over ``q(x_s | x0)`` exactly, nats (B, *E)."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Process(ABC):
         """What :func:`unstir.processes.from_description` needs, beside the schedule, to make this process again."""
 
 
-def column(t: Time, like: Tensor) -> Tensor:
+def column(t: Time, like: Anything) -> Column64:
     """A time as float64 of shape (B, 1, …, 1) or (1, …, 1), on the device of the tensor it will meet."""
     t = torch.as_tensor(t, dtype=torch.float64, device=like.device)
     return t.reshape(-1, *(1,) * (like.ndim - 1))

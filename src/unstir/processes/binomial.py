@@ -14,7 +14,8 @@ from unstir.distributions import Bernoulli, Distribution
 from unstir.noise import NoiseSource
 from unstir.processes.base import Process, column
 from unstir.processes.keeping import log_kept
-from unstir.schedules import Schedule, Time
+from unstir.schedules import Schedule
+from unstir.shapes import Data, Logits, Raw, Reals, Reals64, RowSteps, RowTimes, States
 
 
 class Binomial(Process):
@@ -44,16 +45,16 @@ class Binomial(Process):
         self.pi = prior
         self._log_one, self._log_zero = math.log(prior), math.log1p(-prior)
 
-    def step(self, x_s: Tensor, s: Time, t: Time) -> Bernoulli:
+    def step(self, x_s: Data, s: RowTimes, t: RowTimes) -> Bernoulli:
         """``q(x_t | x_s)``: a 1 with probability ``a x_s + pi (1 - a)``."""
         one, zero = self._kernel(column(s, x_s), column(t, x_s))
         return Bernoulli(_choose(_bits(x_s), one, zero))
 
-    def marginal(self, x0: Tensor, t: Time) -> Bernoulli:
+    def marginal(self, x0: Data, t: RowTimes) -> Bernoulli:
         """``q(x_t | x0)``: a 1 with probability ``alpha_bar_t x0 + pi (1 - alpha_bar_t)``; at t = 0 a point at x0."""
         return self.step(x0, 0, t)
 
-    def posterior(self, x_t: Tensor, x0: Tensor | Distribution, s: Time, t: Time) -> Bernoulli:
+    def posterior(self, x_t: Data, x0: Data | Distribution, s: RowTimes, t: RowTimes) -> Bernoulli:
         """``q(x_s | x_t, x0) ∝ q(x_t | x_s) q(x_s | x0)``, Bayes on the two values of x_s.
 
         When x0 is itself a distribution p(x0), the posterior is averaged over it: ``sum_x0 p(x0) q(x_s | x_t, x0)``. That is
@@ -66,7 +67,7 @@ class Binomial(Process):
             return Bernoulli(seen + _choose(_bits(x0), one, zero))
         return _mixture(x0, seen + one.to(x_t.dtype), seen + zero.to(x_t.dtype))
 
-    def joint_posterior(self, x_t: Tensor, x0: Distribution, s: Time, t: Time) -> Bernoulli:
+    def joint_posterior(self, x_t: Data, x0: Distribution, s: RowTimes, t: RowTimes) -> Bernoulli:
         """``∝ sum_x0 q(x_s, x_t | x0) p(x0)``, the reverse step of Austin et al. 2021, eq. 4.
 
         It takes p(x0) for what was known before x_t was seen, so with ``p(x0) = q(x0 | x_t)`` it counts x_t twice, and is another
@@ -87,13 +88,13 @@ class Binomial(Process):
         source: NoiseSource,
         shape: Sequence[int],
         purpose: str,
-        step: int | Tensor = 0,
+        step: RowSteps = 0,
         dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
+    ) -> Reals64:
         """Uniform numbers, (B, *shape), in float64 whatever the dtype: rounded, some would be 1."""
         return source.uniform(shape, purpose, step)
 
-    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+    def step_entropy(self, x0: Data, s: RowTimes, t: RowTimes) -> Reals:
         active = self.marginal(x0, s).mean
         of_one, of_zero = (self.step(torch.full_like(x0, bit), s, t).entropy() for bit in (1, 0))
         return active * of_one + (1 - active) * of_zero
@@ -101,19 +102,19 @@ class Binomial(Process):
     def describe(self) -> dict[str, Any]:
         return {"name": "binomial", "prior": self.pi}
 
-    def encode(self, x_t: Tensor) -> Tensor:
+    def encode(self, x_t: Data) -> Reals:
         """What a network sees of x_t: ``2 x_t - 1``, (B, *E)."""
         return 2 * _bits(x_t) - 1
 
-    def x0_of(self, raw: Tensor) -> Bernoulli:
+    def x0_of(self, raw: Raw) -> Bernoulli:
         """What a network's raw output (B, *E) says about x0: the logits of its bits."""
         return Bernoulli(raw)
 
-    def states_of(self, x0: Tensor) -> Tensor:
+    def states_of(self, x0: Data) -> States:
         """Which of the two values each bit has: bool (N, *E, 2)."""
         return torch.stack([x0 == 0, x0 == 1], -1)
 
-    def logits_of(self, log_masses: Tensor) -> Tensor:
+    def logits_of(self, log_masses: Logits) -> Reals:
         """What a network would say for log masses (B, *E, 2): the inverse of :meth:`x0_of`."""
         return log_masses[..., 1] - log_masses[..., 0]
 

@@ -15,6 +15,7 @@ from unstir.noise import NoiseSource
 from unstir.processes.base import Process, column
 from unstir.processes.keeping import log_kept
 from unstir.schedules import Schedule, Time
+from unstir.shapes import Data, Logits, Raw, Reals, Reals64, RowSteps, RowTimes, States
 
 KINDS = ("uniform", "absorbing")
 
@@ -58,16 +59,16 @@ class Categorical(Process):
             log_pi[classes] = 0
         self._log_pi = log_pi
 
-    def step(self, x_s: Tensor, s: Time, t: Time) -> distributions.Categorical:
+    def step(self, x_s: Data, s: RowTimes, t: RowTimes) -> distributions.Categorical:
         """``q(x_t | x_s)``: x_s with probability a, else drawn from pi; logits (B, *E, S)."""
         return self._from(self._known(x_s, self.states), s, t)
 
-    def marginal(self, x0: Tensor, t: Time) -> distributions.Categorical:
+    def marginal(self, x0: Data, t: RowTimes) -> distributions.Categorical:
         """``q(x_t | x0)``: x0 with probability alpha_bar_t, else drawn from pi; at t = 0 a point at x0."""
         return self._from(self._known(x0, self.classes), 0, t)
 
     def posterior(
-        self, x_t: Tensor, x0: Tensor | distributions.Distribution, s: Time, t: Time
+        self, x_t: Data, x0: Data | distributions.Distribution, s: RowTimes, t: RowTimes
     ) -> distributions.Categorical:
         """``q(x_s | x_t, x0) ∝ q(x_t | x_s) q(x_s | x0)`` (Austin et al. 2021, eq. 3); logits (B, *E, S).
 
@@ -88,7 +89,7 @@ class Categorical(Process):
         )
 
     def joint_posterior(
-        self, x_t: Tensor, x0: distributions.Distribution, s: Time, t: Time
+        self, x_t: Data, x0: distributions.Distribution, s: RowTimes, t: RowTimes
     ) -> distributions.Categorical:
         """``∝ sum_x0 q(x_s, x_t | x0) p(x0)``, the reverse step of Austin et al. 2021, eq. 4; logits (B, *E, S).
 
@@ -110,25 +111,25 @@ class Categorical(Process):
         source: NoiseSource,
         shape: Sequence[int],
         purpose: str,
-        step: int | Tensor = 0,
+        step: RowSteps = 0,
         dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
+    ) -> Reals64:
         """Uniform numbers, (B, *shape), in float64 whatever the dtype: rounded, some would be 1."""
         return source.uniform(shape, purpose, step)
 
-    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+    def step_entropy(self, x0: Data, s: RowTimes, t: RowTimes) -> Reals:
         of_state = [self.step(torch.full_like(x0, state), s, t).entropy() for state in range(self.states)]
         return (self.marginal(x0, s).probs * torch.stack(of_state, -1)).sum(-1)
 
     def describe(self) -> dict[str, Any]:
         return {"name": "categorical", "classes": self.classes, "kind": self.kind}
 
-    def encode(self, x_t: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def encode(self, x_t: Data, dtype: torch.dtype = torch.float32) -> Raw:
         """What a network sees of x_t (B, C, …): one channel of 0 and 1 for each state, (B, C·S, …), the states of one c together."""
         states = one_hot(self._known(x_t, self.states), self.states)
         return states.movedim(-1, 2).flatten(1, 2).to(dtype)
 
-    def x0_of(self, raw: Tensor) -> distributions.Categorical:
+    def x0_of(self, raw: Raw) -> distributions.Categorical:
         """What a network's raw output (B, C·K, …) says about x0: its logits (B, C, …, S), -inf for a mask.
 
         Raises:
@@ -138,11 +139,11 @@ class Categorical(Process):
             raise ValueError(f"{raw.shape[1]} channels do not divide among {self.classes} classes")
         return distributions.Categorical(self._padded(raw.unflatten(1, (-1, self.classes)).movedim(2, -1)))
 
-    def states_of(self, x0: Tensor) -> Tensor:
+    def states_of(self, x0: Data) -> States:
         """Which class each element has: bool (N, *E, K)."""
         return x0[..., None] == torch.arange(self.classes, device=x0.device)
 
-    def logits_of(self, log_masses: Tensor) -> Tensor:
+    def logits_of(self, log_masses: Logits) -> Raw:
         """What a network would say for log masses (B, C, …, K): the inverse of :meth:`x0_of`."""
         return log_masses.movedim(-1, 2).flatten(1, 2)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from unstir.distributions import Normal
 from unstir.noise import NoiseSource
 from unstir.processes.base import Process, column
-from unstir.schedules import Time
+from unstir.shapes import Anything, Column64, Reals, RowSteps, RowTimes
 
 
 class Gaussian(Process):
@@ -25,18 +25,18 @@ class Gaussian(Process):
     prediction = "eps"
     sampler = "ddim"
 
-    def step(self, x_s: Tensor, s: Time, t: Time) -> Normal:
+    def step(self, x_s: Reals, s: RowTimes, t: RowTimes) -> Normal:
         """``q(x_t | x_s) = N(a x_s, s2)`` [HO20 eq. 2 at s = t - 1]."""
         s, t = column(s, x_s), column(t, x_s)
         a, s2 = self._kernel(s, t)
         return Normal(a.to(x_s.dtype) * x_s, s2)
 
-    def marginal(self, x0: Tensor, t: Time) -> Normal:
+    def marginal(self, x0: Reals, t: RowTimes) -> Normal:
         """``q(x_t | x0) = N(alpha_t x0, sigma_t²)`` [HO20 eq. 4]; at t = 0 a point at x0."""
         t = column(t, x0)
         return Normal(self.schedule.alpha(t).to(x0.dtype) * x0, self.schedule.sigma(t) ** 2)
 
-    def posterior(self, x_t: Tensor, x0: Tensor | Normal, s: Time, t: Time) -> Normal:
+    def posterior(self, x_t: Reals, x0: Reals | Normal, s: RowTimes, t: RowTimes) -> Normal:
         """``q(x_s | x_t, x0) = N((a sigma_s²/sigma_t²) x_t + (alpha_s s2/sigma_t²) x0, s2 sigma_s²/sigma_t²)``.
 
         [HO20 eqs. 6, 7] at s = t - 1. At s = 0 it is a point at x0. When x0 is itself a distribution, the posterior is
@@ -60,18 +60,18 @@ class Gaussian(Process):
         source: NoiseSource,
         shape: Sequence[int],
         purpose: str,
-        step: int | Tensor = 0,
+        step: RowSteps = 0,
         dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
+    ) -> Reals:
         return source.normal(shape, purpose, step, dtype)
 
-    def step_entropy(self, x0: Tensor, s: Time, t: Time) -> Tensor:
+    def step_entropy(self, x0: Reals, s: RowTimes, t: RowTimes) -> Reals:
         return self.step(x0, s, t).entropy()  # the same wherever x_s is
 
     def describe(self) -> dict[str, Any]:
         return {"name": "gaussian"}
 
-    def variances(self, s: Time, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
+    def variances(self, s: RowTimes, t: RowTimes, like: Anything) -> tuple[Column64, Column64]:
         """``(s2 sigma_s²/sigma_t², s2)``: the posterior's variance and the step's, the papers' beta-tilde_t and beta_t.
 
         Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E). They bound the variance of ``q(x_s | x_t)`` from below and,
@@ -79,7 +79,7 @@ class Gaussian(Process):
         """
         return self.posterior_coefficients(s, t, like)[2], self._kernel(column(s, like), column(t, like))[1]
 
-    def posterior_coefficients(self, s: Time, t: Time, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior_coefficients(self, s: RowTimes, t: RowTimes, like: Anything) -> tuple[Column64, Column64, Column64]:
         """``(a sigma_s²/sigma_t², alpha_s s2/sigma_t², s2 sigma_s²/sigma_t²)``: of x_t, of x0, and the variance.
 
         Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E).

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from unstir.schedules import Schedule
+from unstir.shapes import Column64
 
 
-def log_kept(schedule: Schedule, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def log_kept(schedule: Schedule, s: Column64, t: Column64) -> tuple[Column64, Column64]:
     """``log a`` and ``log(1 - a)`` for ``a = alpha_bar_t / alpha_bar_s``, the probability that x_s was kept until t.
 
     Float64, of the times' shape; -inf where alpha_bar_t = 0, respectively where s and t are too close to tell apart.

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-Time = int | float | Tensor
+from unstir.shapes import Numbers, Numbers64, Steps64, Table64, Times
+
+Time = int | float | Times
+"""A time, or a tensor of times of any shape."""
 
 PRIOR_KL_LIMIT = 1e-3
 """Bits/dim: what a chain may leave behind at T before it is worth a sentence."""
@@ -31,26 +34,26 @@ class Schedule(ABC):
     prior_variance: float = 1.0
 
     @abstractmethod
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time) -> Numbers64:
         """The scale of the signal; float64, of t's shape."""
 
     @abstractmethod
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time) -> Numbers64:
         """The scale of the noise; float64, of t's shape."""
 
     @abstractmethod
-    def log_snr(self, t: Time) -> Tensor:
+    def log_snr(self, t: Time) -> Numbers64:
         """``log(alpha² / sigma²)``, natural log: +inf at t = 0, falling in t; float64, of t's shape."""
 
     @abstractmethod
-    def time(self, log_snr: Tensor | float) -> Tensor:
+    def time(self, log_snr: Numbers | float) -> Numbers64:
         """The t at which :meth:`log_snr` takes a value; values beyond the chain's ends give T and 0. Float64."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What :func:`unstir.schedules.from_description` needs to build this schedule again, as plain JSON values."""
 
-    def log_alpha_bar(self, t: Time) -> Tensor:
+    def log_alpha_bar(self, t: Time) -> Numbers64:
         """``log alpha_bar(t)`` of a schedule that preserves variance, float64, of t's shape.
 
         Raises:
@@ -59,12 +62,12 @@ class Schedule(ABC):
         raise self._no_alpha_bar()
 
     @property
-    def alpha_bar(self) -> Tensor:
+    def alpha_bar(self) -> Table64:
         """The table ``alpha_bar_0 … alpha_bar_T``, float64 (T + 1,), of a schedule that preserves variance."""
         raise self._no_alpha_bar()
 
     @property
-    def betas(self) -> Tensor:
+    def betas(self) -> Steps64:
         """The chain's ``beta_1 … beta_T``, float64 (T,), of a schedule that preserves variance."""
         raise self._no_alpha_bar()
 
@@ -100,7 +103,7 @@ class Schedule(ABC):
             f"{type(self).__name__} does not preserve variance, so it has no alpha_bar: use alpha and sigma"
         )
 
-    def _inside(self, t: Time) -> Tensor:
+    def _inside(self, t: Time) -> Numbers64:
         """t as a float64 tensor. A number must lie in [0, T]; tensors are not checked, since that would wait for the device."""
         if not isinstance(t, Tensor):
             if not 0 <= t <= self.T:
@@ -113,18 +116,18 @@ class VariancePreserving(Schedule):
     """``alpha² + sigma² = 1``: everything follows from ``alpha_bar = alpha²``."""
 
     @abstractmethod
-    def log_alpha_bar(self, t: Time) -> Tensor:
+    def log_alpha_bar(self, t: Time) -> Numbers64:
         """``log alpha_bar(t)``, float64, of t's shape.
 
         Raises:
             ValueError: if t is a number outside [0, T]. Tensors are not checked, since that would wait for the device.
         """
 
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time) -> Numbers64:
         """``alpha(t) = sqrt(alpha_bar(t))``, the scale of the signal; float64, of t's shape."""
         return (0.5 * self.log_alpha_bar(t)).exp()
 
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time) -> Numbers64:
         """``sigma(t) = sqrt(1 - alpha_bar(t))``, the scale of the noise; float64, of t's shape."""
         variance = -torch.expm1(self.log_alpha_bar(t))
         if not variance.requires_grad:
@@ -133,12 +136,12 @@ class VariancePreserving(Schedule):
         noisy = variance > 0
         return torch.where(noisy, torch.where(noisy, variance, 1.0).sqrt(), 0.0)
 
-    def log_snr(self, t: Time) -> Tensor:
+    def log_snr(self, t: Time) -> Numbers64:
         log_ab = self.log_alpha_bar(t)
         return log_ab - torch.log(-torch.expm1(log_ab))
 
 
-def log_alpha_bar_at(log_snr: Tensor) -> Tensor:
+def log_alpha_bar_at(log_snr: Numbers) -> Numbers:
     """``log alpha_bar = -log(1 + exp(-log_snr))`` of a variance-preserving schedule."""
     return logsigmoid(log_snr)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from unstir.schedules.base import Schedule, Time, VariancePreserving, log_alpha_bar_at, steps
+from unstir.shapes import Anything, Bordered64, Numbers, Numbers64, Steps64, Table64, Vector64
 
 
 class Chain(VariancePreserving):
@@ -21,7 +23,7 @@ class Chain(VariancePreserving):
         betas: ``beta_1 … beta_T``, shape (T,), each in (0, 1]; only the last may be 1.
     """
 
-    def __init__(self, betas: Tensor) -> None:
+    def __init__(self, betas: Anything | Sequence[float]) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu().clone()  # the caller's may change
         if betas.ndim != 1 or len(betas) == 0:
             raise ValueError(
@@ -36,14 +38,14 @@ class Chain(VariancePreserving):
         self._copies: dict[torch.device, Tensor] = {}
 
     @property
-    def betas(self) -> Tensor:
+    def betas(self) -> Steps64:
         return self._betas
 
     @property
-    def alpha_bar(self) -> Tensor:
+    def alpha_bar(self) -> Table64:
         return self._alpha_bar
 
-    def log_alpha_bar(self, t: Time) -> Tensor:
+    def log_alpha_bar(self, t: Time) -> Numbers64:
         t = self._inside(t)
         table = self._table(t.device)
         low = t.floor().clamp(0, self.T - 1)
@@ -54,7 +56,7 @@ class Chain(VariancePreserving):
         inside = torch.lerp(below, torch.where(ends_at_zero, below, above), part)
         return torch.where(ends_at_zero, below + torch.log1p(-part), inside)
 
-    def time(self, log_snr: Tensor | float) -> Tensor:
+    def time(self, log_snr: Numbers | float) -> Numbers64:
         wanted = torch.as_tensor(log_snr, dtype=torch.float64)
         log_ab = log_alpha_bar_at(wanted)
         table = self._table(wanted.device).detach()
@@ -111,7 +113,7 @@ class _StatedFor1000(Chain):
 
     name: ClassVar[str]
 
-    def __init__(self, betas: Tensor, **arguments: Any) -> None:
+    def __init__(self, betas: Vector64, **arguments: Any) -> None:
         self._arguments = arguments
         super().__init__(betas)
 
@@ -246,7 +248,7 @@ class InverseTime(Chain):
         return {"name": "inverse_time", **self._arguments}
 
 
-def cumulative(betas: Tensor) -> Tensor:
+def cumulative(betas: Vector64) -> Bordered64:
     """``log alpha_bar_0 … log alpha_bar_T`` from ``beta_1 … beta_T``: (T,) to (T + 1,)."""
     # log1p keeps the small betas' digits, which 1 - beta would round away.
     return torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])

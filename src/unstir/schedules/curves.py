@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from unstir.schedules.base import Schedule, log_alpha_bar_at
+from unstir.shapes import OtherVector64, Vector64
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Curves:
         beta: ``beta_t = 1 - alpha_bar_t / alpha_bar_{t-1}`` at whole times, (T,).
     """
 
-    place: Tensor
-    signal: Tensor
-    log_snr: Tensor
-    step: Tensor
-    beta: Tensor
+    place: Vector64
+    signal: Vector64
+    log_snr: Vector64
+    step: OtherVector64
+    beta: OtherVector64
 
 
 @torch.no_grad()

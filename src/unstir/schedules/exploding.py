@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unstir.schedules.base import Schedule, Time, steps
+from unstir.shapes import Numbers, Numbers64
 
 
 class EDMSigma(Schedule):
@@ -33,19 +33,19 @@ class EDMSigma(Schedule):
         self._first = sigma_max if T == 1 else sigma_min
         self._low, self._high = self._first ** (1 / rho), sigma_max ** (1 / rho)
 
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time) -> Numbers64:
         """1: the signal keeps its size; float64, of t's shape."""
         return torch.ones_like(self._inside(t))
 
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time) -> Numbers64:
         t = self._inside(t)
         place = (t - 1).clamp(min=0) / max(self.T - 1, 1)
         return t.clamp(max=1) * (self._low + place * (self._high - self._low)) ** self.rho
 
-    def log_snr(self, t: Time) -> Tensor:
+    def log_snr(self, t: Time) -> Numbers64:
         return -2 * self.sigma(t).log()
 
-    def time(self, log_snr: Tensor | float) -> Tensor:
+    def time(self, log_snr: Numbers | float) -> Numbers64:
         sigma = (-0.5 * torch.as_tensor(log_snr, dtype=torch.float64)).exp()
         if self.T == 1:
             return (sigma / self._first).clamp(0, 1)

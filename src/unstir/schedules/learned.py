@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 
 from unstir.schedules.base import Schedule, Time, VariancePreserving, log_alpha_bar_at, steps
 from unstir.schedules.chains import Chain, FromBetas, cumulative
+from unstir.shapes import Anything, Numbers, Numbers64, Steps64, Table64
 
 EDGE = 1e-9
 """Learned betas stay in EDGE … 1 - EDGE, strictly inside (0, 1) in float64 too, however far the parameters run."""
@@ -33,7 +34,7 @@ class Learned(Chain):
         logits: where to start, (T - 1,); default as above. See also :meth:`from_schedule`.
     """
 
-    def __init__(self, T: int, first_beta: float = 1e-3, logits: Tensor | Sequence[float] | None = None) -> None:
+    def __init__(self, T: int, first_beta: float = 1e-3, logits: Anything | Sequence[float] | None = None) -> None:
         self.T = steps(T)
         if not 0 < first_beta < 1:
             raise ValueError(f"first_beta must lie in (0, 1), not {first_beta}")
@@ -52,18 +53,18 @@ class Learned(Chain):
             raise ValueError("only a chain whose betas lie in (0, 1) can be learned on from: this one's do not")
         return cls(schedule.T, float(betas[0]), _logit(betas[1:]))
 
-    def parameters(self) -> list[Tensor]:
+    def parameters(self) -> list[Anything]:
         """What an optimiser trains."""
         return [self.logits]
 
     @property
-    def betas(self) -> Tensor:
+    def betas(self) -> Steps64:
         """``beta_1 … beta_T``, (T,), with a graph from :meth:`parameters`."""
         first = torch.tensor([self.first_beta], dtype=torch.float64)
         return torch.cat([first, EDGE + (1 - 2 * EDGE) * torch.sigmoid(self.logits)])
 
     @property
-    def alpha_bar(self) -> Tensor:
+    def alpha_bar(self) -> Table64:
         """``alpha_bar_0 … alpha_bar_T``, (T + 1,), with a graph from :meth:`parameters`."""
         return self._table(self.logits.device).exp()
 
@@ -98,7 +99,7 @@ class MonotoneLogSNR(VariancePreserving):
         T: int = 1000,
         ends: Sequence[float] = (-13.3, 10.0),
         width: int = 32,
-        interior: Tensor | Sequence[Sequence[float]] | None = None,
+        interior: Anything | Sequence[Sequence[float]] | None = None,
     ) -> None:
         if steps(T) < 2:
             raise ValueError("a learned log-SNR has two ends, so its chain needs at least T = 2 steps")
@@ -115,17 +116,17 @@ class MonotoneLogSNR(VariancePreserving):
         if self.interior.ndim != 2 or len(self.interior) != 3:
             raise ValueError(f"the interior is three rows of numbers, not of shape {tuple(self.interior.shape)}")
 
-    def parameters(self) -> list[Tensor]:
+    def parameters(self) -> list[Anything]:
         """What an optimiser trains: the ends (2,) and the interior (3, K)."""
         return [self.ends, self.interior]
 
-    def gamma(self, u: Tensor) -> Tensor:
+    def gamma(self, u: Numbers) -> Numbers64:
         """``gamma(u) = -log_snr``, u in [0, 1]; float64, of u's shape."""
         first, last = self.ends.to(u.device)
         low, high = self._shape(u.new_tensor([0.0, 1.0]))
         return first + (last - first) * (self._shape(u) - low) / (high - low)
 
-    def slope(self, u: Tensor) -> Tensor:
+    def slope(self, u: Numbers) -> Numbers64:
         """``gamma'(u)``, positive; float64, of u's shape."""
         first, last = self.ends.to(u.device)
         low, high = self._shape(u.new_tensor([0.0, 1.0]))
@@ -133,13 +134,13 @@ class MonotoneLogSNR(VariancePreserving):
         bump = torch.sigmoid(b * (u[..., None] - c))
         return (last - first) * (1 + (a * b * bump * (1 - bump)).sum(-1)) / (high - low)
 
-    def log_alpha_bar(self, t: Time) -> Tensor:
+    def log_alpha_bar(self, t: Time) -> Numbers64:
         t = self._inside(t)
         u = ((t - 1) / (self.T - 1)).clamp(0, 1)
         return t.clamp(max=1) * log_alpha_bar_at(-self.gamma(u))
 
     @torch.no_grad()
-    def time(self, log_snr: Tensor | float) -> Tensor:
+    def time(self, log_snr: Numbers | float) -> Numbers64:
         gamma = -torch.as_tensor(log_snr, dtype=torch.float64)
         # Halving: gamma rises, and a network has no inverse in closed form.
         low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
@@ -151,12 +152,12 @@ class MonotoneLogSNR(VariancePreserving):
         return torch.where(gamma < self.ends[0].to(gamma.device), before_1, 1 + (low + high) / 2 * (self.T - 1))
 
     @property
-    def alpha_bar(self) -> Tensor:
+    def alpha_bar(self) -> Table64:
         """The table at whole times, (T + 1,), with a graph from :meth:`parameters`."""
         return self.log_alpha_bar(torch.arange(self.T + 1, dtype=torch.float64)).exp()
 
     @property
-    def betas(self) -> Tensor:
+    def betas(self) -> Steps64:
         """The betas of the chain at whole times, (T,), with a graph from :meth:`parameters`."""
         return -torch.expm1(self.log_alpha_bar(torch.arange(self.T + 1, dtype=torch.float64)).diff())
 
