@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
+
+from unstir.shapes import Features, Heads, Images, ImagesAnew, ImagesResized
 
 Resize = Literal["up", "down"] | None
 
@@ -52,7 +54,7 @@ class ResidualBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
         zero(self.conv2)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Images, time: Features) -> ImagesAnew:
         h = F.silu(self.norm1(x))
         if self.resize is not None:
             x, h = resized(x, self.resize), resized(h, self.resize)
@@ -88,7 +90,7 @@ class SelfAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         zero(self.to_out[0])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Images:
         batch, channels, height, width = x.shape
         pixels = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
         layers = (self.to_q, self.to_k, self.to_v)
@@ -112,7 +114,7 @@ class Downsample(nn.Module):
         self.pad_end = pad_end
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if pad_end else 1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Images, time: Features) -> ImagesResized:
         return self.conv(F.pad(x, (0, 1, 0, 1)) if self.pad_end else x)
 
 
@@ -123,11 +125,11 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Images, time: Features) -> ImagesResized:
         return self.conv(resized(x, "up"))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Heads, k: Heads, v: Heads) -> Heads:
     """``softmax(q k^T / sqrt(d)) v``, all (B, heads, tokens, d); each row of the softmax runs over the keys.
 
     torch's fused kernel, but not in bfloat16 on a CPU: there it was measured 3 to 10 times slower, forward and backward,
@@ -139,7 +141,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def resized(x: Tensor, how: Literal["up", "down"]) -> Tensor:
+def resized(x: Images, how: Literal["up", "down"]) -> ImagesResized:
     """Half the size by averaging, or twice the size by repeating."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest") if how == "up" else F.avg_pool2d(x, 2)
 

@@ -6,10 +6,11 @@ import math
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from unstir.errors import UserError
+from unstir.shapes import Features, RowLabels, RowMask, RowNumbers
 
 
 class Labels(Protocol):
@@ -19,13 +20,13 @@ class Labels(Protocol):
     """
 
     @property
-    def label(self) -> Tensor | None: ...
+    def label(self) -> RowLabels | None: ...
 
     @property
-    def null(self) -> Tensor | None: ...
+    def null(self) -> RowMask | None: ...
 
 
-def sinusoidal(time: Tensor, size: int, *, shift: int = 1, cosine_first: bool = False) -> Tensor:
+def sinusoidal(time: RowNumbers, size: int, *, shift: int = 1, cosine_first: bool = False) -> Features:
     """``[sin(time f_k), cos(time f_k)]``, ``f_k = 10000^(-k / (size/2 - shift))``, k = 0 … size/2 - 1 (Vaswani et al. 2017, §3.5).
 
     Computed in float32, or in float64 for a float64 time: at time 999 a bfloat16 could not tell neighbours apart.
@@ -55,7 +56,7 @@ class TimeEmbedding(nn.Module):
         self.linear_1 = nn.Linear(size, width)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, time: Tensor) -> Tensor:
+    def forward(self, time: RowNumbers) -> Features:
         weight = self.linear_1.weight
         # The sinusoids follow the weights up to float64, and are never computed below float32.
         time = time.to(torch.promote_types(weight.dtype, torch.float32))
@@ -70,7 +71,7 @@ class ClassEmbedding(nn.Embedding):
         super().__init__(classes + 1, width)
         self.classes = classes
 
-    def rows(self, batch: int, condition: Labels | None) -> Tensor:
+    def rows(self, batch: int, condition: Labels | None) -> RowLabels:
         """The row of each sample of a batch: long, (B,)."""
         label = None if condition is None else condition.label
         if condition is None or label is None:
@@ -78,7 +79,7 @@ class ClassEmbedding(nn.Embedding):
         return label if condition.null is None else torch.where(condition.null, self.classes, label)
 
 
-def class_vectors(table: ClassEmbedding | None, batch: int, condition: Labels | None) -> Tensor | None:
+def class_vectors(table: ClassEmbedding | None, batch: int, condition: Labels | None) -> Features | None:
     """What a condition adds to the time embedding: (B, width), or nothing for a network without classes.
 
     Raises:

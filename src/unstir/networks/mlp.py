@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from unstir.errors import UserError
 from unstir.networks.blocks import zero
 from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding, class_vectors
+from unstir.shapes import Features, Points, RowNumbers
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class MLP(nn.Module):
         self.linear_out = nn.Linear(config.width, config.out_features)
         zero(self.linear_out)
 
-    def forward(self, x: Tensor, time: Tensor, condition: Labels | None = None) -> Tensor:
+    def forward(self, x: Points, time: RowNumbers, condition: Labels | None = None) -> Features:
         """The raw output, (B, out_features).
 
         Args:
@@ -83,7 +84,7 @@ class MLPBlock(nn.Module):
         self.linear_2 = nn.Linear(2 * width, width)
         zero(self.linear_2)
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+    def forward(self, h: Features, time: Points) -> Features:
         scale, shift = self.time_emb_proj(time).chunk(2, 1)
         inner = self.linear_1(self.norm(h) * (1 + scale) + shift)
         return h + self.linear_2(self.dropout(F.silu(inner)))

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from unstir.errors import UserError
 from unstir.networks.embedding import Labels, class_vectors
 from unstir.networks.readouts import TemporalReadout
+from unstir.shapes import Images, ImagesOut, ImagesResized, RowNumbers
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class MultiScale(nn.Module):
         self.upper = nn.Sequential(*_tanh_layers(widths, lambda a, b: nn.Conv2d(a, b, 1)))
         self.readout = TemporalReadout(config.steps, config.temporal_basis, widths[-1], config.out_channels)
 
-    def forward(self, x: Tensor, time: Tensor, condition: Labels | None = None) -> Tensor:
+    def forward(self, x: Images, time: RowNumbers, condition: Labels | None = None) -> ImagesOut:
         """The raw output, (B, out_channels, H, W).
 
         Args:
@@ -126,7 +127,7 @@ class MultiScaleConv(nn.Module):
         )
         _initialise(self.convs, after_softplus=after_softplus)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> ImagesOut:
         total = None
         # From the coarsest down, doubling the sum so far: one enlargement a scale.
         for k in reversed(range(len(self.convs))):
@@ -139,7 +140,7 @@ class MultiScaleConv(nn.Module):
         return F.softplus(total)
 
 
-def pool(x: Tensor, k: int) -> Tensor:
+def pool(x: Images, k: int) -> ImagesResized:
     """Means over blocks of 2^k × 2^k pixels, (B, C, H, W) to (B, C, ⌈H/2^k⌉, ⌈W/2^k⌉); cut blocks average what they have."""
     return F.avg_pool2d(x, 2**k, ceil_mode=True, count_include_pad=False) if k else x
 

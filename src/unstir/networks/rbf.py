@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unstir.errors import UserError
 from unstir.networks.embedding import Labels, class_vectors
 from unstir.networks.readouts import StepReadout
+from unstir.shapes import Features, Points, RowNumbers
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class RBF(nn.Module):
         self.log_widths = nn.Parameter(torch.full((config.units,), math.log(spacing)))
         self.readout = StepReadout(config.steps, config.units, config.out_features, bias=False)
 
-    def activations(self, x: Tensor) -> Tensor:
+    def activations(self, x: Points) -> Features:
         """The phi_j(x): (B, in_features) to (B, units), positive, each row summing to one."""
         distances = (x[:, None] - self.centres).square().sum(2)
         return torch.softmax(-0.5 * distances * (-2 * self.log_widths).exp(), 1)
 
-    def forward(self, x: Tensor, time: Tensor, condition: Labels | None = None) -> Tensor:
+    def forward(self, x: Points, time: RowNumbers, condition: Labels | None = None) -> Features:
         """The raw output, (B, out_features).
 
         Args:

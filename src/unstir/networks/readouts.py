@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from unstir.shapes import Features, Images, ImagesOut, Points, RowNumbers, Rows
+
 
 class StepReadout(nn.Module):
     """``y = h W_t + b_t``: a linear layer of its own for each of ``steps`` times, each starting at zero [SD15 App. D.1].
@@ -22,7 +24,7 @@ class StepReadout(nn.Module):
         self.weight = nn.Parameter(torch.zeros(steps, features, out_features))
         self.bias = nn.Parameter(torch.zeros(steps, out_features)) if bias else None
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+    def forward(self, h: Points, time: RowNumbers) -> Features:
         """h (B, features) and time (B,) to (B, out_features)."""
         step = time.round().long().clamp(0, len(self.weight) - 1)
         if _all_the_same(step):
@@ -50,7 +52,7 @@ class NestedReadout(nn.Module):
         self.last = steps - 1
         self.levels = nn.ModuleList(StepReadout(-(-steps // 4**k), features, out_features) for k in range(levels))
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+    def forward(self, h: Points, time: RowNumbers) -> Features:
         """h (B, features) and time (B,) to (B, out_features)."""
         step = time.round().clamp(0, self.last)
         return torch.stack([level(h, torch.floor(step / 4**k)) for k, level in enumerate(self.levels)]).sum(0)
@@ -74,7 +76,7 @@ class TemporalReadout(nn.Module):
         self.weight = nn.Parameter(torch.zeros(basis, out_channels, features))
         self.bias = nn.Parameter(torch.zeros(basis, out_channels))
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+    def forward(self, h: Images, time: RowNumbers) -> ImagesOut:
         """h (B, features, H, W) and time (B,), real, to (B, out_channels, H, W)."""
         dtype = self.weight.dtype
         # Never below float32: at time 999 a bfloat16 could not tell neighbours apart.
@@ -85,7 +87,7 @@ class TemporalReadout(nn.Module):
         return torch.baddbmm(bias, weight, h.flatten(2)).unflatten(2, h.shape[2:])
 
 
-def temporal_basis(time: Tensor, steps: int, count: int) -> Tensor:
+def temporal_basis(time: Rows, steps: int, count: int) -> Features:
     """``g_j(t) = exp(-(t - tau_j)² / 2w²) / sum_k exp(-(t - tau_k)² / 2w²)``, w the spacing of the tau_j [SD15 App. D.2].
 
     The tau_j are the middles of ``count`` equal parts of the times, each time 0 … steps - 1 being one unit wide: symmetric

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unstir.errors import UserError
 from unstir.networks.embedding import Labels, class_vectors
 from unstir.networks.readouts import NestedReadout
+from unstir.shapes import Features, Points, RowNumbers
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class StepMLP(nn.Module):
             assert isinstance(linear, nn.Linear)
             _initialise(linear, after_sigmoid=layer > 0)
 
-    def forward(self, x: Tensor, time: Tensor, condition: Labels | None = None) -> Tensor:
+    def forward(self, x: Points, time: RowNumbers, condition: Labels | None = None) -> Features:
         """The raw output, (B, out_features).
 
         Args:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from unstir.errors import UserError
 from unstir.networks.blocks import Downsample, ResidualBlock, Resize, SelfAttention, Upsample, zero
 from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding, class_vectors
+from unstir.shapes import Features, Images, ImagesAnew, ImagesOfAnySize, ImagesOut, RowNumbers
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class UNet(nn.Module):
         wide = self.config.widths[0] // self.config.groups >= 16
         return torch.channels_last if wide else torch.contiguous_format
 
-    def forward(self, x: Tensor, time: Tensor, condition: Labels | None = None) -> Tensor:
+    def forward(self, x: Images, time: RowNumbers, condition: Labels | None = None) -> ImagesOut:
         """The raw output, (B, out_channels, H, W).
 
         Args:
@@ -152,7 +153,7 @@ class DownLevel(nn.Module):
         self.attentions = _attentions(config, level, config.blocks)
         self.downsamplers = nn.ModuleList() if level == len(widths) - 1 else nn.ModuleList([_smaller(config, width)])
 
-    def forward(self, h: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(self, h: Images, time: Features, skips: list[ImagesOfAnySize]) -> ImagesAnew:
         for i, resnet in enumerate(self.resnets):
             h = resnet(h, time)
             if self.attentions:
@@ -173,7 +174,7 @@ class Middle(nn.Module):
         self.resnets = nn.ModuleList(_residual(config, width, width) for _ in range(2))
         self.attentions = nn.ModuleList([_attention(config, width)] if config.middle_attention else [])
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+    def forward(self, h: Images, time: Features) -> Images:
         h = self.resnets[0](h, time)
         for attention in self.attentions:
             h = attention(h)
@@ -193,7 +194,7 @@ class UpLevel(nn.Module):
         self.attentions = _attentions(config, level, config.blocks + 1)
         self.upsamplers = nn.ModuleList([] if level == 0 else [_larger(config, width)])
 
-    def forward(self, h: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(self, h: Images, time: Features, skips: list[ImagesOfAnySize]) -> ImagesAnew:
         for i, resnet in enumerate(self.resnets):
             h = resnet(torch.cat([h, skips.pop()], 1), time)
             if self.attentions:

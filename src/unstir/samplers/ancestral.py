@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from unstir.denoisers import PredictionBase
 from unstir.noise import NoiseSource
 from unstir.samplers.base import Sampler, State, source
+from unstir.shapes import Data
 
 
 class Ancestral(Sampler):
@@ -15,6 +14,6 @@ class Ancestral(Sampler):
     stochastic = True
     continuous = False
 
-    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Tensor:
+    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Data:
         s = state.time(1)
         return prediction.reverse(s).draw(source(noise), "step", state.position, final=s == 0)

@@ -10,10 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from unstir.denoisers import PredictionBase
 from unstir.noise import NoiseSource
+from unstir.shapes import (
+    Column,
+    Data,
+    LeadingB,
+    Picked,
+    Reals,
+    RowLabels,
+    RowMask,
+    Rows64,
+    RowTable,
+    RowTable64,
+    Vector,
+)
 
 
 @dataclass(frozen=True)
@@ -27,22 +39,22 @@ class State:
         history: what a solver keeps between calls, by name, each with leading B.
     """
 
-    x: Tensor
-    times: Tensor
-    position: Tensor
-    history: dict[str, Tensor] = field(default_factory=dict)
+    x: Data
+    times: RowTable64
+    position: RowLabels
+    history: dict[str, LeadingB] = field(default_factory=dict)
 
     @property
-    def done(self) -> Tensor:
+    def done(self) -> RowMask:
         """True for rows that have reached their last time, bool (B,)."""
         return self.position >= self.times.shape[1] - 1
 
-    def time(self, ahead: int | Tensor = 0) -> Tensor:
+    def time(self, ahead: int | RowLabels = 0) -> Rows64:
         """The time each row stands at, or so many places further on, float64 (B,)."""
         place = (self.position + ahead).clamp(max=self.times.shape[1] - 1)
         return self.times.gather(1, place[:, None]).squeeze(1)
 
-    def select(self, rows: Tensor) -> State:
+    def select(self, rows: Picked) -> State:
         """Some rows: an index or a mask over B."""
         history = {name: value[rows] for name, value in self.history.items()}
         return State(self.x[rows], self.times[rows], self.position[rows], history)
@@ -72,7 +84,7 @@ class Sampler:
         """How many network calls a walk of so many steps down to t = 0 takes."""
         return steps
 
-    def start(self, x: Tensor, times: Tensor) -> State:
+    def start(self, x: Data, times: Vector | RowTable) -> State:
         """The state at the first time.
 
         Args:
@@ -82,7 +94,7 @@ class Sampler:
         times = times.to(device=x.device, dtype=torch.float64).expand(len(x), -1)
         return State(x, times, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
-    def query(self, state: State) -> tuple[Tensor, Tensor]:
+    def query(self, state: State) -> tuple[Data, Rows64]:
         """What to predict about next: x (B, *E) and t (B,). Only meant for rows that are not done."""
         return state.x, state.time()
 
@@ -95,7 +107,7 @@ class Sampler:
         """
         return replace(state, x=self.move(state, prediction, noise), position=state.position + 1)
 
-    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Tensor:
+    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Data:
         """x at the next time, for solvers that take one call a step."""
         raise TypeError(f"{type(self).__name__} does not say how it moves")
 
@@ -107,11 +119,11 @@ def source(noise: NoiseSource | None) -> NoiseSource:
     return noise
 
 
-def draw(noise: NoiseSource | None, state: State) -> Tensor:
+def draw(noise: NoiseSource | None, state: State) -> Reals:
     """Normal noise of the step each row stands at."""
     return source(noise).normal(state.x.shape[1:], "step", state.position, dtype=state.x.dtype)
 
 
-def per_row(values: Tensor, like: Tensor) -> Tensor:
+def per_row(values: Rows64 | RowMask, like: Data) -> Column:
     """Float64 (B,) as (B, 1, …, 1) in the dtype of the tensor that it meets."""
     return values.reshape(-1, *(1,) * (like.ndim - 1)).to(like.dtype)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from unstir.denoisers import Prediction, PredictionBase
 from unstir.noise import NoiseSource
 from unstir.samplers.base import Sampler, State, draw, per_row
+from unstir.shapes import Reals
 
 
 class DDIM(Sampler):
@@ -22,7 +21,7 @@ class DDIM(Sampler):
         self.eta = eta
         self.stochastic = eta > 0
 
-    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Tensor:
+    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> Reals:
         assert isinstance(prediction, Prediction)
         schedule, s = prediction.process.schedule, state.time(1)
         alpha, sigma = schedule.alpha(s), schedule.sigma(s)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from unstir.schedules import Schedule
+from unstir.shapes import Anything
 
 SPACINGS = ("uniform", "leading", "trailing", "log-snr")
 
@@ -22,7 +22,7 @@ class Grid:
         times: (n + 1,), float64.
     """
 
-    times: Tensor
+    times: Anything
 
     def __post_init__(self) -> None:
         times = torch.as_tensor(self.times, dtype=torch.float64).clone()  # the caller's may change

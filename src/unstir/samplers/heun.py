@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from unstir.denoisers import Prediction, PredictionBase
 from unstir.noise import NoiseSource
 from unstir.samplers.base import Sampler, State, per_row
+from unstir.shapes import Reals, Rows64, RowTable, Vector
 
 
 class Heun(Sampler):
@@ -29,12 +29,12 @@ class Heun(Sampler):
     def calls(self, steps: int) -> int:
         return 2 * steps - 1
 
-    def start(self, x: Tensor, times: Tensor) -> State:
+    def start(self, x: Reals, times: Vector | RowTable) -> State:
         state = super().start(x, times)
         halfway = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         return replace(state, history={"halfway": halfway, "carried": torch.zeros_like(x)})
 
-    def query(self, state: State) -> tuple[Tensor, Tensor]:
+    def query(self, state: State) -> tuple[Reals, Rows64]:
         return state.x, state.time(state.history["halfway"].long())
 
     def advance(self, state: State, prediction: PredictionBase, noise: NoiseSource | None = None) -> State:
