@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_centres_lie_nearer_with_every_move():
         return float(squared_distances(x, centres).amin(1).mean())
 
     errors = [error(kmeans(x, 9, n, seed=3)) for n in range(5)]
-    assert all(after < before for before, after in zip(errors, errors[1:]))
+    assert all(after < before for before, after in pairwise(errors))
 
 
 def test_a_centre_without_rows_stays():
