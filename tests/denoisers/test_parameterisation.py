@@ -22,9 +22,10 @@ KINDS = [
     "mean",
     {"name": "preconditioned", "data_rms": 0.5},
     {"name": "preconditioned", "data_rms": 3.0},
+    {"name": "gated_x0", "data_std": 0.07},
 ]
 CASES = [
-    pytest.param(kind, schedule, id=f"{kind if isinstance(kind, str) else kind['data_rms']}-{name}")
+    pytest.param(kind, schedule, id=f"{kind if isinstance(kind, str) else ' '.join(map(str, kind.values()))}-{name}")
     for kind in KINDS
     for name, schedule in SCHEDULES.items()
     if kind != "eps" or not isinstance(schedule, InverseTime)

@@ -38,6 +38,7 @@ __all__ = [
     "swiss_roll",
     "swiss_roll_entropy_bits",
     "swiss_roll_log_density",
+    "swiss_roll_thickness",
 ]
 
 NAMES = ("swiss-roll", "moons", "heartbeat", "dead-leaves")
@@ -79,6 +80,11 @@ def swiss_roll_log_density(z: np.ndarray, noise: float = SWISS_ROLL_NOISE) -> np
         UserError: for noise that is not positive, or another shape.
     """
     return swiss_roll_curve().log_density(z, noise)
+
+
+def swiss_roll_thickness(noise: float = SWISS_ROLL_NOISE) -> float:
+    """``noise / s``: the noise of the roll after scaling to mean square 1."""
+    return noise / swiss_roll_curve().scale(noise)
 
 
 def swiss_roll_entropy_bits(noise: float = SWISS_ROLL_NOISE) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from unstir.denoisers.discrete import Logits, Reverse
-from unstir.denoisers.gaussian import X0, Eps, GatedMean, Mean, Preconditioned, V
+from unstir.denoisers.gaussian import X0, Eps, GatedMean, GatedX0, Mean, Preconditioned, V
 from unstir.denoisers.parameterisation import Parameterisation
 from unstir.processes import Process
 
 _BY_NAME: dict[str, type[Parameterisation]] = {
-    kind.name: kind for kind in (Eps, X0, V, Mean, GatedMean, Preconditioned, Logits, Reverse)
+    kind.name: kind for kind in (Eps, X0, V, Mean, GatedMean, GatedX0, Preconditioned, Logits, Reverse)
 }
 
 
