@@ -28,7 +28,7 @@ from unstir.schedules import LinearBeta
 
 TITLE = "What to predict and what to make small: held-out bits/dim and sample quality, both lower is better"
 
-BITS, SPREAD, DISTANCE = "bits/dim", "± over pictures", "Fréchet distance × 1000"
+BITS, SPREAD, DISTANCE = "bits/dim", "± over pictures", "distance × 1000"
 PAPER_BITS, PAPER_FID, PAPER_IS = "paper: bits/dim", "paper: FID", "paper: IS"
 
 _L = {"name": "variational", "decoder": "discretized", "decoder_variance": "reverse"}
@@ -156,7 +156,7 @@ def report(measured: dict[str, list[Measured]], folder: Path, setting: Setting) 
         f"T = {QUICK_T if setting.quick else T}.",
         f"Bits/dim: the bound on {some['pictures']} held-out pictures from {some['terms']} network calls each, without bias, x_0 "
         "clipped to its range; the decoder has the model's own variance.",
-        f"Fréchet distance: {some['samples']:,} samples against the training data in 32 components of random rectified 3×3 filters; "
+        f"Distance: Fréchet's, {some['samples']:,} samples against the training data in 32 components of random rectified 3×3 filters; "
         f"halves: {real // 2:,} against {real - real // 2:,} real pictures.",
     ]
     for title, column, theirs in (("sample quality", DISTANCE, PAPER_FID), ("bits/dim", BITS, PAPER_BITS)):

@@ -50,7 +50,7 @@ def variants(setting: Setting) -> list[Variant]:
     config = {key: ours[key] for key in kept}
     config["network"] = ours["network"] | ({"blocks": 1} if setting.quick else {})
     # By what it is for 28×28: larger pictures cost more, and get fewer.
-    budget = (16_000 if setting.quick else 200_000) * min(1.0, 784 / math.prod(made.spec.shape))
+    budget = (28_000 if setting.quick else 200_000) * min(1.0, 784 / math.prod(made.spec.shape))
     config["budget"] = {"images": max(64, int(budget))}
     return [Variant("ours", config, {"sampler": "ddim", "steps": 20})]
 
