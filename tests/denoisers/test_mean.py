@@ -71,7 +71,7 @@ def test_its_step_is_what_the_network_said(pair: tuple, seed: int) -> None:
     prediction = Denoiser(nn.Identity(), process, "mean").interpret(
         raw, None, x_t, torch.full((3,), float(t), dtype=F64)
     )
-    torch.testing.assert_close(prediction.reverse(torch.full((3,), t - 1.0)).mean, raw, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(prediction.reverse(torch.full((3,), t - 1.0, dtype=F64)).mean, raw, rtol=1e-9, atol=1e-9)
 
 
 @LAW
@@ -142,7 +142,7 @@ def test_the_gated_mean_is_the_papers_formula(spread: float) -> None:
     for t in (1, 2, 10):
         beta = float(process.schedule.betas[t - 1])
         gate = 1 / (1 + math.exp(-spread) * (1 - beta) / beta)
-        step = denoiser.predict(x, t).reverse(torch.tensor([t - 1.0]))
+        step = denoiser.predict(x, t).reverse(torch.tensor([t - 1.0], dtype=F64))
         torch.testing.assert_close(step.mean, (x - z) * (1 - gate) + z, rtol=1e-8, atol=1e-9)
         torch.testing.assert_close(step.variance, torch.full_like(x, gate), rtol=1e-9, atol=1e-12)
 
@@ -168,10 +168,10 @@ def test_spread_0_is_large_and_at_beta_1_the_variance_is_1_with_a_gradient() -> 
     denoiser = Denoiser(network, Gaussian(schedule), "gated_mean", "free")
     x = torch.tensor([[0.5]], dtype=F64)
     for t in range(1, 7):
-        said = denoiser.predict(x, t).reverse(torch.tensor([t - 1.0])).variance
+        said = denoiser.predict(x, t).reverse(torch.tensor([t - 1.0], dtype=F64)).variance
         assert said.item() == pytest.approx(float(schedule.betas[t - 1]), rel=1e-12)
     network.zero_grad()
-    step = denoiser.predict(x, 6).reverse(torch.tensor([5.0]))
+    step = denoiser.predict(x, 6).reverse(torch.tensor([5.0], dtype=F64))
     assert step.variance.item() == 1
     (step.mean.sum() + step.variance.sum()).backward()
     assert network.z.grad is not None
