@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from unstir.samplers.ddim import DDIM
 from unstir.samplers.grid import Grid
 from unstir.samplers.heun import Heun
 
-__all__ = ["DDIM", "Ancestral", "Grid", "Heun", "Sampler", "State", "check_suits", "get", "sample", "walk"]
+__all__ = ["DDIM", "Ancestral", "Edit", "Grid", "Heun", "Sampler", "State", "check_suits", "get", "sample", "walk"]
 
 _BY_NAME: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": DDIM, "heun": Heun}
 NAMES = tuple(_BY_NAME)
@@ -30,6 +30,18 @@ def get(name: str, **options: Any) -> Sampler:
     return _BY_NAME[name](**options)
 
 
+class Edit(Protocol):
+    """What :mod:`unstir.editing` lays around a denoiser for one walk.
+
+    Attributes:
+        stepwise: whether it changes the steps p(x_s | x_t) themselves, so that only a sampler that draws from them sees it.
+    """
+
+    stepwise: ClassVar[bool]
+
+    def __call__(self, denoiser: DenoiserBase) -> DenoiserBase: ...
+
+
 @torch.no_grad()
 def walk(
     denoiser: DenoiserBase,
@@ -40,6 +52,8 @@ def walk(
     seed: int = 0,
     indices: Sequence[int] | Tensor | None = None,
     condition: Condition | None = None,
+    edits: Sequence[Edit] = (),
+    start: Tensor | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[State, PredictionBase]]:
@@ -49,20 +63,34 @@ def walk(
         shape: (B, *E).
         seed, indices: which samples these are; sample i of a seed is the same alone and in any batch. Default 0 … B-1.
         condition: with leading dimension B.
+        edits: what is multiplied in on the way, from :mod:`unstir.editing`.
+        start: x at the grid's first time, (B, *E), instead of a draw from the prior.
         device: default the denoiser's own.
 
     Raises:
-        ValueError: when sampler or grid do not suit the denoiser.
+        ValueError: when sampler, grid or edits do not suit the denoiser or each other.
     """
     check_suits(denoiser, sampler, grid)
+    if sampler.continuous and any(edit.stepwise for edit in edits):
+        raise ValueError(
+            f"{type(sampler).__name__.lower()} does not draw from the steps p(x_s | x_t) that this edit changes: use the sampler "
+            '"ancestral", or an edit of what is said of x0, such as Observe'
+        )
     if device is None:
         device = next((p.device for p in denoiser.parameters()), torch.device("cpu"))
     indices = range(shape[0]) if indices is None else indices
     noise = NoiseSource(seed, torch.as_tensor(indices), device)
     if len(noise.indices) != shape[0]:
         raise ValueError(f"{len(noise.indices)} indices were given for a batch of {shape[0]}")
-    prior = denoiser.process.prior(shape, dtype, device)
-    state = sampler.start(prior.draw(noise, "prior"), grid.times)
+    if start is None:
+        x = denoiser.process.prior(shape, dtype, device).draw(noise, "prior")
+    elif tuple(start.shape) != tuple(shape):
+        raise ValueError(f"the walk is of shape {tuple(shape)}, and its start of {tuple(start.shape)}")
+    else:
+        x = start.to(device, dtype) if start.is_floating_point() else start.to(device)
+    for edit in edits:
+        denoiser = edit(denoiser)
+    state = sampler.start(x, grid.times)
     while not bool(state.done.all()):
         x, t = sampler.query(state)
         prediction = denoiser.predict(x, t, condition)
