@@ -7,7 +7,7 @@ point, an infinite one r = 1; ``Bernoulli(0)`` and equal logits are r = 1 for bi
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import singledispatch
 from typing import Any
 
@@ -81,18 +81,18 @@ def _(distribution: Categorical, factor: Any) -> Categorical:
 
 
 def spread(factor: Any, like: Tensor) -> Any:
-    """The factor with a parameter for each element of x (B, *E).
+    """The factor with a parameter for each element of x (B, *E), on x's device.
 
     Raises:
         ValueError: if its shape does not broadcast to x's.
     """
     event = (-1,) if isinstance(factor, Categorical) else ()
-    first = fields(factor)[0].name
+    first, *others = (getattr(factor, field.name).to(like.device) for field in fields(factor))
     try:
-        return replace(factor, **{first: getattr(factor, first).expand(*like.shape, *event)})
+        return type(factor)(first.expand(*like.shape, *event), *others)
     except RuntimeError:
         raise ValueError(
-            f"a factor of shape {tuple(getattr(factor, first).shape)} does not fit data of shape {tuple(like.shape)}"
+            f"a factor of shape {tuple(first.shape)} does not fit data of shape {tuple(like.shape)}"
         ) from None
 
 
@@ -182,7 +182,7 @@ def select(where: Tensor, a: Any, b: Any) -> Any:
     # Logits of symbols have one dimension more than the symbols.
     mask = where[..., None] if isinstance(b, Categorical) else where
     pairs = [(getattr(a, field.name), getattr(b, field.name)) for field in fields(b)]
-    return type(b)(*(torch.where(mask, first.to(second), second) for first, second in pairs))
+    return type(b)(*(torch.where(mask.to(second.device), first.to(second), second) for first, second in pairs))
 
 
 def log_masses(factor: Distribution, states: int, like: Tensor) -> Tensor:

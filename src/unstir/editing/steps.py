@@ -41,13 +41,14 @@ class StepEdit(ABC):
 
 
 class Multiply(StepEdit):
-    """``p~(x_s | x_t) ∝ p(x_s | x_t) r_s(x_s)``, in closed form [SD15 eq. 21, App. C].
+    """``p~(x_s | x_t) ∝ p(x_s | x_t) r_s(x_s)``, in closed form [SD15 §2.5, App. C].
 
     Real numbers: ``N((m1 v2 + m2 v1)/(v1 + v2), v1 v2/(v1 + v2))``, so that a variance of 0 holds a value fast. Bits:
     ``c d / (c d + (1 - c)(1 - d))``. Symbols: logits add. Which r a noisy x_s is multiplied by:
 
     - ``constant``: r itself, at all times, though x_s is on another scale than x0: what [SD15] use. The product that the chain
-      ends in is a biased one, however many steps there are: docs and tests say by how much on Gaussian data.
+      ends in is a biased one, however many steps there are: N(1.04, 0.094) where the posterior of the tests' Gaussian data is
+      N(0.93, 0.167).
     - ``fading``: ``r^((T - s)/T)``, the alternative that [SD15 §2.5] name.
     - ``carried``: r brought to x_s by the forward chain, :func:`unstir.editing.factors.carried`; right where r knows much more
       than the data's own distribution does.
@@ -126,6 +127,7 @@ class Renoise(StepEdit):
         self.x0, self.known = x0, known
 
     def edit(self, step: Any, prediction: PredictionBase, s: Tensor) -> Any:
+        # What is not known may hold anything, and the process must not be asked about it.
         x0 = torch.where(self.known, self.x0, 0).to(prediction.x_t).expand_as(prediction.x_t)
         return factors.select(self.known, prediction.process.marginal(x0, s), step)
 

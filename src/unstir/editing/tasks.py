@@ -33,7 +33,8 @@ def denoise(
 
     Methods:
 
-    - ``observed``: multiply on x0, :class:`Observe`;
+    - ``observed``: multiply on x0, :class:`Observe`; for real numbers right in the limit of many steps, as far as p(x0 | x_t) is
+      Gaussian, for bits and symbols as far as they are independent;
     - ``constant`` (what [SD15] do), ``fading``, ``carried``: multiply every reverse step, :class:`Multiply`;
     - ``matched``: no factor; begin at the time whose noise is y's own, :func:`unstir.editing.channels.matched`. Exact for any
       data and any correlation, where there is such a time and the noise is one number.
@@ -82,8 +83,8 @@ def inpaint(
     - ``observed``: the known part walks on a path of the forward chain to its value, of variance ``sigma_s²`` at s, and with
       the spread ``covariance`` it also tells the rest where to go: :class:`Observe`;
     - ``constant``: r(x_s) is a point at the known values at every s, as [SD15] write; it is also what their released code does
-      when it sets these to their clean values with variance 0. The model then sees them cleaner than it expects.
-      ``fading`` is the same, since a point's power is a point;
+      when it sets these to their clean values with variance 0. The model then sees them cleaner than it expects, except behind
+      masks, where what is seen is clean anyway. ``fading`` is the same, since a point's power is a point;
     - ``carried``: r is ``q(x_s | x0)``, multiplied with the model's step;
     - ``renoised``: the known part is replaced by a fresh draw from ``q(x_s | x0)``, :class:`Renoise`: what later codes do.
 
