@@ -20,10 +20,14 @@ def awake(config: RBFConfig) -> RBF:
     return network.double()
 
 
-def test_starts_at_zero_with_the_shape_it_was_asked_for() -> None:
-    output = RBF(RBFConfig(2, 4, steps=40))(torch.randn(7, 2), torch.arange(7.0))
-    assert output.shape == (7, 4)
-    assert not output.any()
+@pytest.mark.parametrize("outputs", [1, 2, 4])
+def test_starts_with_the_centres_that_are_near_and_zeros_beyond(outputs: int) -> None:
+    network, x = RBF(RBFConfig(2, outputs, steps=40)), torch.randn(7, 2)
+    output = network(x, torch.arange(7.0))
+    assert output.shape == (7, outputs)
+    near = network.activations(x) @ network.centres
+    torch.testing.assert_close(output[:, :2], near[:, :outputs])
+    assert not output[:, 2:].any()
 
 
 @given(st.integers(1, 5), st.integers(1, 20), st.floats(0.01, 1e4))

@@ -38,7 +38,7 @@ class RBF(nn.Module):
     """``y = phi(x) W_t`` with ``phi_j(x) = exp(-|x - c_j|² / 2w_j²) / sum_k exp(-|x - c_k|² / 2w_k²)`` [SD15 App. D.1].
 
     Centres c and widths w are shared by all times and by all outputs; the readout W_t is each time's own. It has no bias: the
-    phi_j sum to one, so that the same number added to all of W_t's rows is one.
+    phi_j sum to one, so that the same number added to all of W_t's rows is one. W_t starts with the centres as its first columns.
     """
 
     def __init__(self, config: RBFConfig) -> None:
@@ -50,6 +50,9 @@ class RBF(nn.Module):
         spacing = 2 * config.units ** (-1 / config.in_features)
         self.log_widths = nn.Parameter(torch.full((config.units,), math.log(spacing)))
         self.readout = StepReadout(config.steps, config.units, config.out_features, bias=False)
+        # Untrained, it answers with the centre that is near: from zero, 40 readouts of a small network find worse places to end.
+        with torch.no_grad():
+            self.readout.weight[:, :, : config.in_features] = self.centres[:, : config.out_features]
 
     def activations(self, x: Points) -> Features:
         """The phi_j(x): (B, in_features) to (B, units), positive, each row summing to one."""

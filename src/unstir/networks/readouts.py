@@ -30,11 +30,7 @@ class StepReadout(nn.Module):
         if _all_the_same(step):
             weight = self.weight[step[0]]
             return h @ weight if self.bias is None else torch.addmm(self.bias[step[0]], h, weight)
-        # index_select, not weight[step]: its gradient is added row by row, the other's number by number.
-        weight, h = self.weight.index_select(0, step), h[:, None]
-        if self.bias is None:
-            return torch.bmm(h, weight)[:, 0]
-        return torch.baddbmm(self.bias.index_select(0, step)[:, None], h, weight)[:, 0]
+        return _read(h, step, self.weight, self.bias)
 
 
 class NestedReadout(nn.Module):
@@ -54,8 +50,22 @@ class NestedReadout(nn.Module):
 
     def forward(self, h: Points, time: RowNumbers) -> Features:
         """h (B, features) and time (B,) to (B, out_features)."""
-        step = time.round().clamp(0, self.last)
-        return torch.stack([level(h, torch.floor(step / 4**k)) for k, level in enumerate(self.levels)]).sum(0)
+        step = time.round().long().clamp(0, self.last)
+        if _all_the_same(step):
+            return torch.stack([level(h, (step // 4**k).to(time.dtype)) for k, level in enumerate(self.levels)]).sum(0)
+        # The tables are added up first, from the coarsest down: one table is then read for each row instead of one a level.
+        weight, bias = self._tables(len(self.levels) - 1)
+        for k in range(len(self.levels) - 2, -1, -1):
+            finer, finer_bias = self._tables(k)
+            weight = finer + weight.repeat_interleave(4, 0)[: len(finer)]
+            bias = finer_bias + bias.repeat_interleave(4, 0)[: len(finer)]
+        return _read(h, step, weight, bias)
+
+    def _tables(self, k: int) -> tuple[Tensor, Tensor]:
+        level = self.levels[k]
+        assert isinstance(level, StepReadout)
+        assert level.bias is not None
+        return level.weight, level.bias
 
 
 class TemporalReadout(nn.Module):
@@ -111,3 +121,12 @@ def _all_the_same(step: Tensor) -> bool:
     if step.device.type != "cpu" or torch.compiler.is_compiling() or not len(step):
         return False
     return bool((step == step[0]).all())
+
+
+def _read(h: Tensor, step: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``h W_t + b_t`` with a t for each row."""
+    # index_select, not weight[step]: its gradient is added row by row, the other's number by number.
+    chosen, h = weight.index_select(0, step), h[:, None]
+    if bias is None:
+        return torch.bmm(h, chosen)[:, 0]
+    return torch.baddbmm(bias.index_select(0, step)[:, None], h, chosen)[:, 0]

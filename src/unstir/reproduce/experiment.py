@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from unstir.data import Dataset
+from unstir.data import load as load_data
 from unstir.errors import UserError
 from unstir.reproduce.table import Table
 from unstir.runs import Model, Run, load
@@ -49,11 +50,13 @@ class Variant:
         name: as the table calls it.
         config: a tree of :class:`unstir.runs.config.Config` without data and seed, the budget in images included.
         facts: what its measurement needs to know, as JSON holds it.
+        data: its own data, where the variants of an experiment differ in that.
     """
 
     name: str
     config: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
 
     @property
     def slug(self) -> str:
@@ -183,7 +186,7 @@ def carry_out_job(job: Job) -> Measured:
         there = json.loads(kept.read_text(encoding="utf-8"))
         if there["asked"] == asked:
             return there["measured"]
-    dataset = experiment.dataset(job.setting)
+    dataset = load_data(variant.data) if variant.data else experiment.dataset(job.setting)
     tree = {
         "hardware": {"precision": "fp32", "layout": "contiguous", "compile": "off"},
         **variant.config,
