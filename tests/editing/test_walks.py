@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -116,7 +118,8 @@ def test_an_edited_walk_leaves_no_graph_and_no_trace_in_its_inputs() -> None:
 
         def predict(self, x_t: Tensor, t: object, condition: object = None):
             said = NUMBERS.predict(x_t, t)  # pyright: ignore
-            return said.with_x0(weight * said.x0)
+            learned = (weight * said.x0) ** 2  # a variance that hangs on the network, too
+            return replace(said.with_x0(weight * said.x0), variance=lambda s, t: learned)
 
     y, v = torch.zeros(2, 3, dtype=F64), torch.ones(3, dtype=F64)
     kept = y.clone(), v.clone()
@@ -125,6 +128,9 @@ def test_an_edited_walk_leaves_no_graph_and_no_trace_in_its_inputs() -> None:
             assert not state.x.requires_grad
             assert not prediction.x0.requires_grad
         assert weight.grad is None
+    with torch.no_grad():
+        said: Any = Observe(Normal(y, v))(Learns()).predict(torch.ones(2, 3, dtype=F64), 9.0)
+    assert not said.reverse(torch.full((2,), 8.0, dtype=F64)).variance.requires_grad
     assert torch.equal(y, kept[0])
     assert torch.equal(v, kept[1])
 
