@@ -44,7 +44,7 @@ class RBF(nn.Module):
     def __init__(self, config: RBFConfig) -> None:
         super().__init__()
         self.config = config
-        self.centres = nn.Parameter(torch.randn(config.units, config.in_features))
+        self.centres = nn.Parameter(_spread(config.units, config.in_features))
         # In the plane the distance between neighbours among so many points of a standard normal; in any dimension a width at
         # which each unit has a share of such points, and a point a few units.
         spacing = 2 * config.units ** (-1 / config.in_features)
@@ -69,3 +69,16 @@ class RBF(nn.Module):
         """
         class_vectors(None, len(x), condition)
         return self.readout(self.activations(x), time)
+
+
+def _spread(units: int, features: int) -> Tensor:
+    """Places all over a ball of radius 2, where nearly all of data with variance 1 lies: (units, features).
+
+    Radii share its volume evenly. In the plane directions turn by the golden angle from a random first one, so that no two
+    places are close; elsewhere they are random.
+    """
+    radius = 2 * ((torch.arange(units) + 0.5) / units) ** (1 / features)
+    if features != 2:
+        return radius[:, None] * nn.functional.normalize(torch.randn(units, features), dim=1)
+    angle = 2 * math.pi * torch.rand(1) + torch.arange(units) * math.pi * (3 - math.sqrt(5))
+    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
