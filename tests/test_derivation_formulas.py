@@ -113,10 +113,13 @@ def test_a_draw_is_the_mean_plus_scaled_noise(schedule: Schedule) -> None:
 def test_two_steps_with_their_own_noises_are_one(first: float, second: float, x: float, e1: float, e2: float) -> None:
     """Sample after sample is the inserted formula; its mean square over independent noises is the two-step kernel's."""
     process, x0 = _chain(first, second), _t(x)[:, None]
-    walked = process.step(process.step(x0, 0, 1).sample(_t(e1)), 1, 2).sample(_t(e2))
+    walked = process.step(process.step(x0, 0, 1).sample(_t(e1)[:, None]), 1, 2).sample(_t(e2)[:, None])
     inserted = math.sqrt((1 - second) * (1 - first)) * x + math.sqrt((1 - second) * first) * e1 + math.sqrt(second) * e2
     assert float(walked) == pytest.approx(inserted, rel=1e-12, abs=1e-12)
-    ends = [process.step(process.step(x0, 0, 1).sample(_t(a)), 1, 2).sample(_t(b)) for a in (-1, 1) for b in (-1, 1)]
+    one = torch.ones_like(x0)
+    ends = [
+        process.step(process.step(x0, 0, 1).sample(a * one), 1, 2).sample(b * one) for a in (-1, 1) for b in (-1, 1)
+    ]
     both = process.step(x0, 0, 2)
     spread = torch.cat(ends) - both.mean
     assert float(spread.mean()) == pytest.approx(0, abs=1e-12)

@@ -48,7 +48,9 @@ def test_divergence_is_the_mean_log_ratio() -> None:
     """KL = E_p[log p - log q], by Gauss-Hermite quadrature, exact for the quadratic that it is."""
     p, q, *_ = _normals()
     nodes, weights = torch.tensor([-math.sqrt(3), 0, math.sqrt(3)], dtype=F64), _t(1 / 6, 2 / 3, 1 / 6)
-    mean = sum(w * (p.log_prob(p.sample(z)) - q.log_prob(p.sample(z))) for z, w in zip(nodes[:, None].expand(3, 3), weights))
+    mean = sum(
+        w * (p.log_prob(p.sample(z)) - q.log_prob(p.sample(z))) for z, w in zip(nodes[:, None].expand(3, 3), weights)
+    )
     assert isinstance(mean, Tensor)
     torch.testing.assert_close(mean, p.kl(q), rtol=1e-12, atol=1e-12)
 

@@ -18,8 +18,9 @@ from unstir.distributions import Normal
 from unstir.processes import Gaussian, Process
 from unstir.processes.base import column
 from unstir.schedules import Schedule, Time
+from unstir.shapes import Broadcast, Column64, Data, Numbers, Numbers64, Reals, Rows64, RowTimes, Times
 
-Path = Sequence[Tensor]
+Path = Sequence[Data]
 """One walk of the chain: ``x_0, x_1, …, x_T``, each (B, *E)."""
 
 
@@ -31,7 +32,7 @@ def independent_sum(first: Normal, second: Normal) -> Normal:
     return Normal(first.mean + second.mean, first.variance + second.variance)
 
 
-def compose(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def compose(first: tuple[Broadcast, Broadcast], second: tuple[Broadcast, Broadcast]) -> tuple[Broadcast, Broadcast]:
     """``(a2 a1, a2² v1 + v2)``: two kernels x -> N(a x, v), one after the other, are one.
 
     Args:
@@ -41,7 +42,9 @@ def compose(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tupl
     return a2 * a1, a2**2 * v1 + v2
 
 
-def reverse_cumulants(process: Gaussian, x_t: Tensor, derivatives: Sequence[Tensor], s: Time, t: Time) -> list[Tensor]:
+def reverse_cumulants(
+    process: Gaussian, x_t: Reals, derivatives: Sequence[Reals], s: RowTimes, t: RowTimes
+) -> list[Reals]:
     """``kappa_n[x_s | x_t] = (s2/a)^n d^n/dx^n (log q(x) + x²/(2 s2))`` at x = x_t: the shape of the true reverse step.
 
     The step q(x_t | x_s) makes ``q(x_s | x_t)`` an exponential family in x_t, whose cumulants are derivatives of its
@@ -60,13 +63,13 @@ def reverse_cumulants(process: Gaussian, x_t: Tensor, derivatives: Sequence[Tens
 # --- the bound --------------------------------------------------------------------------------------------------------
 
 
-def forward_log_prob(process: Process, path: Path) -> Tensor:
+def forward_log_prob(process: Process, path: Path) -> Rows64:
     """``log q(x_{1:T} | x0) = sum_{t=1..T} log q(x_t | x_{t-1})``, nats, float64 (B,) [HO20 eq. 2]."""
     parts = [process.step(a, t, t + 1).log_prob(b) for t, (a, b) in enumerate(pairwise(path))]
     return _nats(parts)
 
 
-def backward_log_prob(process: Process, path: Path) -> Tensor:
+def backward_log_prob(process: Process, path: Path) -> Rows64:
     """``log q(x_{1:T} | x0) = log q(x_T | x0) + sum_{t=2..T} log q(x_{t-1} | x_t, x0)``, nats, float64 (B,).
 
     The same number as :func:`forward_log_prob`: Bayes at every step, and what is left of the marginals telescopes.
@@ -76,13 +79,13 @@ def backward_log_prob(process: Process, path: Path) -> Tensor:
     return _nats([process.marginal(x0, T).log_prob(path[T]), *parts])
 
 
-def telescoped_log_prob(process: Process, path: Path) -> Tensor:
+def telescoped_log_prob(process: Process, path: Path) -> Rows64:
     """``sum_{t=2..T} log q(x_t | x0) / q(x_{t-1} | x0) = log q(x_T | x0) - log q(x_1 | x0)``, nats, float64 (B,)."""
     x0, T = path[0], len(path) - 1
     return _nats([process.marginal(x0, T).log_prob(path[T])]) - _nats([process.marginal(x0, 1).log_prob(path[1])])
 
 
-def model_log_prob(denoiser: DenoiserBase, path: Path) -> Tensor:
+def model_log_prob(denoiser: DenoiserBase, path: Path) -> Rows64:
     """``log p(x_{0:T}) = log p(x_T) + sum_{t=1..T} log p(x_{t-1} | x_t)``, nats, float64 (B,) [HO20 eq. 1].
 
     The denoiser's own reverse step serves as the last one too, so a ``small`` variance, which is 0 there, gives no density.
@@ -95,7 +98,7 @@ def model_log_prob(denoiser: DenoiserBase, path: Path) -> Tensor:
     return _nats(parts)
 
 
-def path_nats(denoiser: DenoiserBase, path: Path) -> Tensor:
+def path_nats(denoiser: DenoiserBase, path: Path) -> Rows64:
     """``log q(x_{1:T} | x0) / p(x_{0:T})``, nats, float64 (B,).
 
     Its mean over paths from q is the bound; the mean of ``exp(-path_nats)`` is p(x0) itself [SD15 §2.3; HO20 eq. 3].
@@ -106,7 +109,9 @@ def path_nats(denoiser: DenoiserBase, path: Path) -> Tensor:
 # --- the posterior ----------------------------------------------------------------------------------------------------
 
 
-def completed_square(process: Gaussian, x_t: Tensor, x0: Tensor, s: Time, t: Time) -> tuple[Tensor, Tensor, Tensor]:
+def completed_square(
+    process: Gaussian, x_t: Reals, x0: Reals, s: RowTimes, t: RowTimes
+) -> tuple[Column64, Reals, Reals]:
     """``A, B, C`` of ``A x_s² - 2 B x_s + C``, which is -2 times the exponent of q(x_t|x_s) q(x_s|x0) / q(x_t|x0).
 
     ``A = a²/s2 + 1/sigma_s²``, ``B = a x_t/s2 + alpha_s x0/sigma_s²``, and C, all the rest, is exactly B²/A: completing the
@@ -122,30 +127,30 @@ def completed_square(process: Gaussian, x_t: Tensor, x0: Tensor, s: Time, t: Tim
 # --- the road to the simple loss --------------------------------------------------------------------------------------
 
 
-def mean_from_eps(process: Gaussian, x_t: Tensor, eps: Tensor, s: Time, t: Time) -> Tensor:
+def mean_from_eps(process: Gaussian, x_t: Reals, eps: Reals, s: RowTimes, t: RowTimes) -> Reals:
     """``(x_t - s2/sigma_t eps) / a``: the posterior's mean, with x0 written through x_t and eps [HO20 eqs. 10, 11]."""
     a, s2, _, _, _, var_t = _coefficients(process.schedule, s, t, x_t)
     return (x_t - s2 / var_t.sqrt() * eps) / a
 
 
-def x0_weight(process: Gaussian, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+def x0_weight(process: Gaussian, s: Rows64, t: Rows64, variance: Rows64) -> Rows64:
     """``(alpha_s s2/sigma_t²)² / (2 variance)``: what an error of x0 costs in the step's KL; float64 (B,)."""
     _, s2, alpha_s, _, _, var_t = _coefficients(process.schedule, s, t, variance)
     return (alpha_s * s2 / var_t) ** 2 / (2 * variance)
 
 
-def eps_weight(process: Gaussian, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+def eps_weight(process: Gaussian, s: Rows64, t: Rows64, variance: Rows64) -> Rows64:
     """``s2² / (2 variance a² sigma_t²)``: what an error of eps costs in the step's KL; float64 (B,) [HO20 eq. 12]."""
     a, s2, _, _, _, var_t = _coefficients(process.schedule, s, t, variance)
     return s2**2 / (2 * variance * a**2 * var_t)
 
 
-def snr_weight(schedule: Schedule, s: Tensor, t: Tensor) -> Tensor:
+def snr_weight(schedule: Schedule, s: Times, t: Times) -> Numbers64:
     """``(SNR_s - SNR_t) / 2``: :func:`x0_weight` when the variance is the posterior's; float64, of t's shape (Kingma et al. 2021)."""
     return (schedule.log_snr(s).exp() - schedule.log_snr(t).exp()) / 2
 
 
-def wrong_variance_nats(ratio: Tensor) -> Tensor:
+def wrong_variance_nats(ratio: Numbers) -> Numbers:
     """``½ (ratio - 1 - log ratio)``: the KL of two Gaussians of one mean, ratio being true over modelled variance; nats."""
     return (ratio - 1 - ratio.log()) / 2
 
@@ -153,7 +158,7 @@ def wrong_variance_nats(ratio: Tensor) -> Tensor:
 # --- multiplying by r(x) ----------------------------------------------------------------------------------------------
 
 
-def perturbed(step: Normal, slope: Tensor) -> Normal:
+def perturbed(step: Normal, slope: Numbers) -> Normal:
     """``N(mu + Sigma grad log r(mu), Sigma)``: a reverse step times r(x), for a log r that is straight across the step.
 
     [SD15 Table App.1, App. C.] Exact for ``r(x) = exp(slope x)``; otherwise the mean errs by the order of ``Sigma²``.
@@ -167,7 +172,7 @@ def perturbed(step: Normal, slope: Tensor) -> Normal:
 # --- without noise ----------------------------------------------------------------------------------------------------
 
 
-def flow_velocity(schedule: Schedule, x_t: Tensor, score: Tensor, t: Tensor) -> Tensor:
+def flow_velocity(schedule: Schedule, x_t: Reals, score: Reals, t: Rows64) -> Reals:
     """``dx/dt = f x - ½ g² grad log q(x)``, ``f = d log alpha/dt``, ``g² = d sigma²/dt - 2 f sigma²`` (Song et al. 2021, eq. 13).
 
     Args:

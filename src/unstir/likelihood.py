@@ -25,6 +25,7 @@ from unstir.bound import bits_per_dim
 from unstir.denoisers import Condition, DenoiserBase, Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
+from unstir.shapes import Data, Numbers, Numbers64, RowLabels, Rows64
 
 DIVERGENCES = ("auto", "exact", "hutchinson")
 _EXACT_UP_TO = 64  # numbers in a sample for which auto takes the exact divergence: one backward pass for each
@@ -61,26 +62,26 @@ class OdeLikelihood:
         dequantised: whether the data were 8-bit levels spread over their bins.
     """
 
-    prior: Tensor
-    divergence: Tensor
-    standard_error: Tensor
-    start_shift: Tensor
-    calls: Tensor
+    prior: Rows64
+    divergence: Rows64
+    standard_error: Rows64
+    start_shift: Rows64
+    calls: RowLabels
     dims: int
     dequantised: bool = False
 
     @property
-    def total(self) -> Tensor:
+    def total(self) -> Rows64:
         """``-log p(x0)``, nats of a density on the scaled axis, lower is better: (B,)."""
         return self.prior + self.divergence
 
     @property
-    def bits(self) -> Tensor:
+    def bits(self) -> Rows64:
         """:attr:`total` in bits per whole sample, (B,)."""
         return self.total / math.log(2)
 
     @property
-    def bits_per_dim(self) -> Tensor:
+    def bits_per_dim(self) -> Rows64:
         """``total / (D ln 2) + log2(255/2)``, (B,); see :func:`unstir.bound.bits_per_dim`.
 
         Raises:
@@ -96,7 +97,7 @@ class OdeLikelihood:
 
 def ode_log_likelihood(
     denoiser: DenoiserBase,
-    x0: Tensor,
+    x0: Data,
     *,
     condition: Condition | None = None,
     tolerance: float | None = None,
@@ -184,7 +185,7 @@ def ode_log_likelihood(
     )
 
 
-def dequantised(x0: Tensor, u: Tensor) -> Tensor:
+def dequantised(x0: Numbers, u: Numbers) -> Numbers64:
     """``(2k + 2u - 1)/255 - 1`` for x0 at level k: spread over the bin around the level, float64, of x0's shape.
 
     All bins together fill ±256/255, on which the uniform density scores exactly 8 bits/dim.

@@ -15,6 +15,7 @@ from torch import Tensor
 from unstir.bound import decoder_nats, step_nats
 from unstir.denoisers import Condition, Denoiser
 from unstir.schedules import Schedule
+from unstir.shapes import Data, Raw, Reals, Rows
 
 
 class Objective:
@@ -22,13 +23,11 @@ class Objective:
 
     whole_times = False  # whether t must be one of the chain's 1 … T
 
-    def weight(self, denoiser: Denoiser, t: Tensor) -> Tensor:
+    def weight(self, denoiser: Denoiser, t: Rows) -> Rows:
         """The weight of the raw error at t, float64 (B,)."""
         return torch.ones_like(t)
 
-    def __call__(
-        self, denoiser: Denoiser, x0: Tensor, t: Tensor, eps: Tensor, condition: Condition | None = None
-    ) -> Tensor:
+    def __call__(self, denoiser: Denoiser, x0: Data, t: Rows, eps: Reals, condition: Condition | None = None) -> Rows:
         """The loss of each sample, (B,).
 
         Args:
@@ -55,7 +54,7 @@ class MinSNR(Objective):
     def __init__(self, gamma: float = 5.0) -> None:
         self.gamma = gamma
 
-    def weight(self, denoiser: Denoiser, t: Tensor) -> Tensor:
+    def weight(self, denoiser: Denoiser, t: Rows) -> Rows:
         snr = denoiser.process.schedule.log_snr(t).exp()
         return snr.clamp(max=self.gamma) * denoiser.parameterisation.x0_error(t) ** 2
 
@@ -72,7 +71,7 @@ class EDM(Objective):
     def __init__(self, data_rms: float = 0.5) -> None:
         self.data_rms = data_rms
 
-    def weight(self, denoiser: Denoiser, t: Tensor) -> Tensor:
+    def weight(self, denoiser: Denoiser, t: Rows) -> Rows:
         alpha, sigma = _scales(denoiser.process.schedule, t)
         unit = (sigma**2 + (self.data_rms * alpha) ** 2) / (self.data_rms * sigma) ** 2
         return unit * denoiser.parameterisation.x0_error(t) ** 2
@@ -92,16 +91,12 @@ class Variational(Objective):
     def __init__(self, decoder: str | None = None, decoder_variance: str = "beta_1") -> None:
         self.decoder, self.decoder_variance = decoder, decoder_variance
 
-    def __call__(
-        self, denoiser: Denoiser, x0: Tensor, t: Tensor, eps: Tensor, condition: Condition | None = None
-    ) -> Tensor:
+    def __call__(self, denoiser: Denoiser, x0: Data, t: Rows, eps: Reals, condition: Condition | None = None) -> Rows:
         x_t = _noised(denoiser, x0, t, eps)
         raw, spread = denoiser.raw(x_t, t, condition)
         return self.term(denoiser, raw, spread, x_t, x0, t)
 
-    def term(
-        self, denoiser: Denoiser, raw: Tensor, spread: Tensor | None, x_t: Tensor, x0: Tensor, t: Tensor
-    ) -> Tensor:
+    def term(self, denoiser: Denoiser, raw: Raw, spread: Raw | None, x_t: Data, x0: Data, t: Rows) -> Rows:
         """The loss from a network output that is already there, (B,)."""
         nats = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
         if self.decoder == "forward":
@@ -132,9 +127,7 @@ class Hybrid(Objective):
         self.factor = weight
         self.variational = Variational(decoder)
 
-    def __call__(
-        self, denoiser: Denoiser, x0: Tensor, t: Tensor, eps: Tensor, condition: Condition | None = None
-    ) -> Tensor:
+    def __call__(self, denoiser: Denoiser, x0: Data, t: Rows, eps: Reals, condition: Condition | None = None) -> Rows:
         if denoiser.variance != "learned":
             raise ValueError('the hybrid objective teaches the variance: it needs a denoiser with variance="learned"')
         x_t = _noised(denoiser, x0, t, eps)

@@ -21,6 +21,7 @@ from unstir.denoisers import DenoiserBase, Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
 from unstir.schedules import Learned, MonotoneLogSNR
+from unstir.shapes import Anything, Reals, Rows64, Stack
 
 S = TypeVar("S", Learned, MonotoneLogSNR)
 
@@ -38,7 +39,7 @@ class Fit(Generic[S]):
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
-def frozen_noise(x0: Tensor, T: int, noise: NoiseSource | None = None) -> Tensor:
+def frozen_noise(x0: Reals, T: int, noise: NoiseSource | None = None) -> Stack:
     """The standard normal noise of x_2 … x_T for every sample, (T - 1, B, *E): drawn once, the same for every schedule.
 
     Args:
@@ -50,7 +51,7 @@ def frozen_noise(x0: Tensor, T: int, noise: NoiseSource | None = None) -> Tensor
     return torch.stack(drawn) if drawn else x0.new_zeros(0, *x0.shape)
 
 
-def k_bits(denoiser: DenoiserBase, x0: Tensor, eps: Tensor) -> Tensor:
+def k_bits(denoiser: DenoiserBase, x0: Reals, eps: Anything) -> Rows64:
     """``K = (-sum_{t>=2} KL_t + H_q(x_T|x0) - H_q(x_1|x0) - H_p(x_T)) / ln 2``, bits per sample (B,), higher is better.
 
     [SD15 eq. 14], with ``x_t = alpha_t x0 + sigma_t eps_t``: a differentiable function of the network and of the schedule,
@@ -78,7 +79,7 @@ def k_bits(denoiser: DenoiserBase, x0: Tensor, eps: Tensor) -> Tensor:
 def fit_betas(
     make: Callable[[Learned], DenoiserBase],
     schedule: Learned,
-    x0: Tensor,
+    x0: Reals,
     *,
     updates: int = 200,
     learning_rate: float = 0.05,
@@ -105,7 +106,7 @@ def fit_betas(
     return Fit(trained, {"k_bits": watched})
 
 
-def diffusion_nats(denoiser: DenoiserBase, x0: Tensor, u: Tensor, eps: Tensor) -> Tensor:
+def diffusion_nats(denoiser: DenoiserBase, x0: Reals, u: Rows64, eps: Reals) -> Rows64:
     """``½ gamma'(u) |eps - eps_hat(x_u)|²``: one draw of the continuous-time bound's diffusion part, nats per sample (B,).
 
     (Kingma et al. 2021, eqs. 15, 17.) Averaged over uniform u and over eps it is ``½ ∫ |…|² dgamma``: it depends on gamma's
@@ -124,7 +125,7 @@ def diffusion_nats(denoiser: DenoiserBase, x0: Tensor, u: Tensor, eps: Tensor) -
     return 0.5 * schedule.slope(u) * nats((eps - prediction.eps) ** 2)
 
 
-def ends_nats(denoiser: DenoiserBase, x0: Tensor, eps: Tensor, decoder: str = "normal") -> Tensor:
+def ends_nats(denoiser: DenoiserBase, x0: Reals, eps: Reals, decoder: str = "normal") -> Rows64:
     """The prior's part and the decoder's, ``KL(q(x_T|x0) ‖ p(x_T)) - log p(x0|x_1)``: the rest of the bound, nats (B,).
 
     Args:
@@ -140,7 +141,7 @@ def ends_nats(denoiser: DenoiserBase, x0: Tensor, eps: Tensor, decoder: str = "n
 def fit_log_snr(
     make: Callable[[MonotoneLogSNR], DenoiserBase],
     schedule: MonotoneLogSNR,
-    x0: Tensor,
+    x0: Reals,
     *,
     updates: int = 500,
     learning_rate: float = 0.02,

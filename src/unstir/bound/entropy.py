@@ -7,10 +7,11 @@ from torch import Tensor
 
 from unstir.bound.terms import nats
 from unstir.processes import Process
+from unstir.shapes import Data, Vector64
 
 
 @torch.no_grad()
-def entropy_bounds(process: Process, x0: Tensor) -> tuple[Tensor, Tensor]:
+def entropy_bounds(process: Process, x0: Data) -> tuple[Vector64, Vector64]:
     """``H(x_t|x_{t-1}) + H(x_{t-1}|x0) - H(x_t|x0) <= H(x_{t-1}|x_t) <= H(x_t|x_{t-1})`` [SD15 eqs. 24, 36].
 
     For the Gaussian chain they are ``D/2 log(2 pi e v)`` with v = beta-tilde_t below and beta_t above: the two variances that
@@ -34,7 +35,7 @@ def entropy_bounds(process: Process, x0: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(lower), torch.stack(upper)
 
 
-def upper_bound_holds(process: Process, x0: Tensor) -> bool:
+def upper_bound_holds(process: Process, x0: Data) -> bool:
     """``E[-log pi(x0)] <= H(pi)``: the chain then only gains entropy, which is what the upper bound of [SD15 App. A] needs.
 
     ``H(x_t) = E[-log pi(x_t)] - KL(x_t ‖ pi)``: the KL falls along any chain that ends at pi, and the first term moves in a

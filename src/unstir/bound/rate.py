@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from unstir.bound.terms import nats, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
+from unstir.shapes import Data, Vector64
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class RateDistortion:
             scaled axis; of bits and symbols the root of the share that is wrong.
     """
 
-    times: Tensor
-    rate: Tensor
-    distortion: Tensor
+    times: Vector64
+    rate: Vector64
+    distortion: Vector64
 
     @property
-    def rmse(self) -> Tensor:
+    def rmse(self) -> Vector64:
         """The distortion on levels 0 … 255, for 8-bit data."""
         return self.distortion * 127.5
 
     @property
-    def reverse_times(self) -> Tensor:
+    def reverse_times(self) -> Vector64:
         """``T - t + 1``, how [HO20 table 4] counts."""
         return self.times.max() - self.times + 1
 
@@ -41,7 +41,7 @@ class RateDistortion:
 @torch.no_grad()
 def rate_distortion(
     denoiser: DenoiserBase,
-    x0: Tensor,
+    x0: Data,
     *,
     condition: Condition | None = None,
     noise: NoiseSource | None = None,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from unstir.bound.terms import DecoderVariance, decoder_nats, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
+from unstir.shapes import Data, Instants, Table
 
 CANDIDATES = 64
 
@@ -17,15 +17,15 @@ CANDIDATES = 64
 @torch.no_grad()
 def bound_terms(
     denoiser: DenoiserBase,
-    x0: Tensor,
-    times: Sequence[int | float] | Tensor,
+    x0: Data,
+    times: Sequence[int | float] | Instants,
     *,
     condition: Condition | None = None,
     decoder: str | None = None,
     decoder_variance: DecoderVariance = "beta_1",
     noise: NoiseSource | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
+) -> Table:
     """``terms[i, j] = E KL(q(x_s|x_t,x0) ‖ p(x_s|x_t))`` for every pair of times s < t, and ``E[-log p(x0|x_t)]`` at s = 0.
 
     One network call a time serves all pairs that start there, since what was said about x_t does not depend on s.
@@ -62,7 +62,7 @@ def bound_terms(
     return terms
 
 
-def shortest_chain(terms: Tensor, steps: int) -> list[int]:
+def shortest_chain(terms: Table, steps: int) -> list[int]:
     """The cheapest path of exactly so many steps from the last place down to place 0: its places but 0, rising.
 
     Args:
@@ -94,7 +94,7 @@ def shortest_chain(terms: Tensor, steps: int) -> list[int]:
 
 def best_times(
     denoiser: DenoiserBase,
-    x0: Tensor,
+    x0: Data,
     steps: int,
     *,
     candidates: Sequence[int | float] | None = None,

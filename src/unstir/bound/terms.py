@@ -10,17 +10,18 @@ from torch import Tensor
 from unstir.denoisers import Prediction, PredictionBase
 from unstir.distributions import DiscretizedNormal, Normal
 from unstir.processes import Process
+from unstir.shapes import Data, LeadingB, Rows, Rows64
 
 DecoderVariance = str | Callable[[Prediction], Tensor]
 DECODERS = ("discretized", "normal", "reverse", "forward")
 
 
-def nats(elementwise: Tensor) -> Tensor:
+def nats(elementwise: LeadingB) -> Rows64:
     """The sum over a sample's numbers, float64 (B,)."""
     return elementwise.flatten(1).sum(1, dtype=torch.float64)
 
 
-def step_nats(prediction: PredictionBase, x0: Tensor, s: Tensor) -> Tensor:
+def step_nats(prediction: PredictionBase, x0: Data, s: Rows) -> Rows64:
     """``KL(q(x_s | x_t, x0) ‖ p(x_s | x_t))`` for a prediction about x_t, nats per sample (B,), s > 0 [HO20 eq. 5]."""
     posterior = prediction.process.posterior(prediction.x_t, x0, s, prediction.t)
     return nats(posterior.kl(prediction.reverse(s)))
@@ -28,11 +29,11 @@ def step_nats(prediction: PredictionBase, x0: Tensor, s: Tensor) -> Tensor:
 
 def decoder_nats(
     prediction: PredictionBase,
-    x0: Tensor,
+    x0: Data,
     decoder: str | None = None,
     decoder_variance: DecoderVariance = "beta_1",
     above: float | None = None,
-) -> Tensor:
+) -> Rows64:
     """``-log p(x0 | x_1)`` for a prediction about x_1, nats per sample (B,) [HO20 eq. 13].
 
     Args:
@@ -62,7 +63,7 @@ def decoder_nats(
     return -nats(kind(prediction.x0, variance).log_prob(x0))
 
 
-def forward_nats(process: Process, x_1: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+def forward_nats(process: Process, x_1: Data, x0: Data, t: Rows) -> Rows64:
     """``-log p(x0 | x_1)`` set equal to the forward kernel, ``T_pi(x0 | x_1; beta_1)`` [SD15 App. B.2], nats per sample (B,)."""
     return -nats(process.step(x_1, 0, t).log_prob(x0))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from unstir.bound.terms import DecoderVariance, decoder_nats, forward_nats, nats, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
+from unstir.shapes import Data, Instants, Numbers, Rows, Rows64, RowTable64
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Convention2015:
         null: ``-log pi(x0)``, the prior's own score of the data.
     """
 
-    edge: Tensor
-    null: Tensor
+    edge: Rows64
+    null: Rows64
 
 
 @dataclass(frozen=True)
@@ -46,28 +47,28 @@ class Bound:
         convention: what ``k_bits`` needs; there with the forward decoder only.
     """
 
-    prior: Tensor
-    steps: Tensor
-    decoder: Tensor
+    prior: Rows64
+    steps: RowTable64
+    decoder: Rows64
     dims: int
     density: bool = False
     calls: int = 0
     draws: int = 1
-    standard_error: Tensor | None = None
+    standard_error: Rows64 | None = None
     convention: Convention2015 | None = None
 
     @property
-    def total(self) -> Tensor:
+    def total(self) -> Rows64:
         """The bound on -log p(x0), nats, lower is better: (B,)."""
         return self.prior + self.steps.sum(1) + self.decoder
 
     @property
-    def bits_per_dim(self) -> Tensor:
+    def bits_per_dim(self) -> Rows64:
         """:attr:`total` in bits/dim (B,); see :func:`bits_per_dim`."""
         return bits_per_dim(self.total, self.dims, density=self.density)
 
     @property
-    def k_bits(self) -> Tensor:
+    def k_bits(self) -> Rows64:
         """``K = (-sum E KL + H_q(x_T|x0) - H_q(x_1|x0) - H_p(x_T)) / ln 2``: bits per sample, higher is better, (B,).
 
         [SD15 eq. 14]: p(x0|x_1) is set equal to the forward kernel. Averaged over data whose moments are the prior's it is
@@ -79,11 +80,11 @@ class Bound:
         return -(self._convention.edge + self.steps.sum(1)) / math.log(2)
 
     @property
-    def k_minus_null_bits(self) -> Tensor:
+    def k_minus_null_bits(self) -> Rows64:
         """``K - L_null`` with ``L_null = log pi(x0)``: bits gained over the prior, (B,) [SD15 table 1]."""
         return self.k_bits + self._convention.null / math.log(2)
 
-    def interval(self, values: Tensor | None = None, z: float = 1.96) -> tuple[float, float]:
+    def interval(self, values: Rows | None = None, z: float = 1.96) -> tuple[float, float]:
         """Mean over the samples, and half of its confidence interval from their spread (95 % by default), nats.
 
         It speaks of the data that the samples were drawn from. For these very samples the draws alone are uncertain: see
@@ -119,7 +120,7 @@ class Bound:
         return self.convention
 
 
-def bits_per_dim(nats: Tensor, dims: int, *, density: bool = False) -> Tensor:
+def bits_per_dim(nats: Numbers, dims: int, *, density: bool = False) -> Numbers:
     """``nats / (D ln 2)``; for a density on the scaled axis plus ``log2(255/2)``, the width of a level there.
 
     So data dequantised to the bin around its level scores exactly 8 under the uniform density on ±256/255.
@@ -131,10 +132,10 @@ def bits_per_dim(nats: Tensor, dims: int, *, density: bool = False) -> Tensor:
 @torch.no_grad()
 def variational_bound(
     denoiser: DenoiserBase,
-    x0: Tensor,
+    x0: Data,
     *,
     condition: Condition | None = None,
-    times: Sequence[int | float] | Tensor | None = None,
+    times: Sequence[int | float] | Instants | None = None,
     draws: int = 1,
     terms: int | None = None,
     decoder: str | None = None,

@@ -14,6 +14,7 @@ from unstir.denoisers.condition import Condition
 from unstir.denoisers.prediction import Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
+from unstir.shapes import Data, Instants, Numbers64, Scalar64, Times, Vector64
 
 if TYPE_CHECKING:
     from unstir.denoisers.base import DenoiserBase
@@ -38,8 +39,8 @@ class AnalyticVariance:
     """
 
     process: Gaussian
-    times: Tensor
-    error: Tensor
+    times: Vector64
+    error: Vector64
 
     def __post_init__(self) -> None:
         inside = bool((self.times > 0).all()) and bool((self.times.diff() > 0).all()) and len(self.times) > 0
@@ -48,12 +49,12 @@ class AnalyticVariance:
                 f"the times of an analytic variance rise within (0, {self.process.T}], its errors are positive"
             )
 
-    def __call__(self, s: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, s: Times, t: Times) -> Numbers64:
         _, from_0, small = self.process.posterior_coefficients(s, t, t)
         return small + from_0**2 * self.error_at(t)
 
     @torch.no_grad()  # a schedule may have weights of its own
-    def error_at(self, t: Tensor) -> Tensor:
+    def error_at(self, t: Times) -> Numbers64:
         """``E|x0 - x0_hat(x_t)|² / D``, float64, of t's shape."""
         t = t.to(torch.float64)
         place, at = self._angle(self.times.to(t.device)), self._angle(t)
@@ -71,10 +72,10 @@ class AnalyticVariance:
 @torch.no_grad()
 def analytic_variance(
     denoiser: DenoiserBase,
-    x0: Tensor,
+    x0: Data,
     *,
     condition: Condition | None = None,
-    times: Sequence[int | float] | Tensor | None = None,
+    times: Sequence[int | float] | Instants | None = None,
     batch: int = 256,
     noise: NoiseSource | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -112,7 +113,7 @@ def analytic_variance(
     return AnalyticVariance(process, times, (squares / x0.numel()).clamp(min=1e-30).cpu())
 
 
-def score_error(prediction: Prediction) -> Tensor:
+def score_error(prediction: Prediction) -> Scalar64:
     """``sigma_t²/alpha_t² (1 - sigma_t² E|score(x_t)|²/D)``, E over the batch (Bao et al. 2022, eq. 7): a number, float64.
 
     It is the mean variance of q(x0 | x_t) when the score is exact; of a network's score it is an estimate.

@@ -15,7 +15,8 @@ from unstir.denoisers.condition import Condition
 from unstir.denoisers.parameterisation import Parameterisation
 from unstir.denoisers.prediction import Prediction, PredictionBase
 from unstir.processes import Process
-from unstir.schedules import Time, VariancePreserving
+from unstir.schedules import VariancePreserving
+from unstir.shapes import Data, LeadingB, Raw, Rows, Rows64, RowTimes
 
 
 class DenoiserBase(nn.Module):
@@ -28,7 +29,7 @@ class DenoiserBase(nn.Module):
     process: Any  # a Process; an exact solution knows which
     consecutive: bool = False
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> PredictionBase:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> PredictionBase:
         """What x_t was: a prediction about x0 that knows the reverse step; real numbers come in x_t's dtype.
 
         Args:
@@ -38,7 +39,7 @@ class DenoiserBase(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not predict")
 
-    def fit_variance(self, x0: Tensor, **options: Any) -> AnalyticVariance:
+    def fit_variance(self, x0: Data, **options: Any) -> AnalyticVariance:
         """``sigma²(s, t) = small(s, t) + from_0(s, t)² E|x0 - x0_hat(x_t)|² / D``: measured on data, and used from now on.
 
         See :class:`AnalyticVariance`. Of a wrapper it is the wrapper's own error that is measured.
@@ -104,7 +105,7 @@ class Denoiser(DenoiserBase):
             )
         self.variance = variance
 
-    def raw(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor | None]:
+    def raw(self, x_t: Data, t: Rows, condition: Condition | None = None) -> tuple[Raw, Raw | None]:
         """The network's own output and, where the variance is learned, its second half; both (B, *E), in x_t's dtype."""
         x_in, time = self.parameterisation.inputs(x_t, t)
         raw = self.network(x_in, time, condition).to(x_in.dtype)
@@ -113,12 +114,12 @@ class Denoiser(DenoiserBase):
         raw, spread = raw.chunk(2, dim=1)
         return raw, spread
 
-    def interpret(self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor) -> PredictionBase:
+    def interpret(self, raw: Raw, spread: Raw | None, x_t: Data, t: Rows) -> PredictionBase:
         """What an output of :meth:`raw` says about x_t."""
         rule = variances.rule(self.variance, self.process, x_t, spread)
         return self.parameterisation.read(raw, spread, x_t, t, rule)
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> PredictionBase:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> PredictionBase:
         t = times_for(x_t, t)
         raw, spread = self.raw(x_t, t, condition)
         return self.interpret(raw, spread, x_t, t)
@@ -137,13 +138,13 @@ class Clipped(DenoiserBase):
         self.consecutive = denoiser.consecutive
         self.low, self.high = low, high
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> Prediction:
         prediction = self.denoiser.predict(x_t, t, condition)
         if not isinstance(prediction, Prediction):
             raise ValueError("only predictions of real numbers can be clipped: bits and symbols have no range to leave")
         return prediction.with_x0(prediction.x0.clamp(self.low, self.high))
 
 
-def times_for(x_t: Tensor, t: Time) -> Tensor:
+def times_for(x_t: LeadingB, t: RowTimes) -> Rows64:
     """A time as a float64 tensor (B,) on x_t's device."""
     return torch.as_tensor(t, dtype=torch.float64, device=x_t.device).expand(len(x_t))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from unstir.shapes import Picked, RowLabels, RowMask
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -17,10 +19,10 @@ class Condition:
         null: True where the sample has no condition, bool (B,); a network then uses its null class.
     """
 
-    label: Tensor | None = None
-    null: Tensor | None = None
+    label: RowLabels | None = None
+    null: RowMask | None = None
 
-    def select(self, rows: Tensor) -> Condition:
+    def select(self, rows: Picked) -> Condition:
         """The conditions of some rows: an index or a mask over B."""
         return Condition(**{f.name: _pick(getattr(self, f.name), rows) for f in fields(self)})
 

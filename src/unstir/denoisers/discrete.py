@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unstir.denoisers.parameterisation import Parameterisation, time_dtype
 from unstir.denoisers.prediction import PredictionBase, VarianceRule
 from unstir.distributions import Bernoulli, Distribution
 from unstir.processes import Binomial, Categorical
+from unstir.shapes import Data, LeadingB, Raw, Reals, Rows, Rows64
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DiscretePrediction(PredictionBase):
     """
 
     process: Binomial | Categorical
-    logits: Tensor
+    logits: Raw
     joint: bool = False
 
     @property
@@ -34,17 +34,17 @@ class DiscretePrediction(PredictionBase):
         return self.process.x0_of(self.logits)
 
     @property
-    def likeliest(self) -> Tensor:
+    def likeliest(self) -> Data:
         return self.x0.mode
 
-    def distortion(self, x0: Tensor) -> Tensor:
+    def distortion(self, x0: Data) -> Reals:
         return (self.likeliest != x0).double()
 
     @property
-    def given(self) -> dict[str, Tensor]:
+    def given(self) -> dict[str, LeadingB]:
         return {"logits": self.logits}
 
-    def reverse(self, s: Tensor) -> Distribution:
+    def reverse(self, s: Rows) -> Distribution:
         average = self.process.joint_posterior if self.joint else self.process.posterior
         return average(self.x_t, self.x0, s, self.t)
 
@@ -66,20 +66,18 @@ class Logits(Parameterisation):
         super().__init__(process)
         self.joint = joint
 
-    def inputs(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def inputs(self, x_t: Data, t: Rows) -> tuple[Raw, Rows]:
         seen = self.process.encode(x_t)
         return seen, (t - 1).to(time_dtype(seen))
 
-    def read(
-        self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor, variance: VarianceRule
-    ) -> DiscretePrediction:
+    def read(self, raw: Raw, spread: Raw | None, x_t: Data, t: Rows, variance: VarianceRule) -> DiscretePrediction:
         return DiscretePrediction(self.process, x_t, t, raw, self.joint)
 
-    def error(self, raw: Tensor, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def error(self, raw: Raw, x0: Data, eps: Reals, t: Rows) -> Reals:
         """``-log p(x0 | x_t)``, nats."""
         return -self.process.x0_of(raw).log_prob(x0)
 
-    def x0_error(self, t: Tensor) -> Tensor:
+    def x0_error(self, t: Rows) -> Rows64:
         return torch.ones_like(t, dtype=torch.float64)
 
     def describe(self) -> str | dict[str, Any]:
@@ -95,7 +93,7 @@ class ReversePrediction(PredictionBase):
     """
 
     process: Binomial
-    logits: Tensor
+    logits: Reals
 
     @property
     def x0(self) -> Bernoulli:
@@ -105,17 +103,17 @@ class ReversePrediction(PredictionBase):
         return Bernoulli.from_probs(((self.logits.sigmoid() - low) / (high - low)).clamp(0, 1))
 
     @property
-    def likeliest(self) -> Tensor:
+    def likeliest(self) -> Data:
         return self.x0.mode
 
-    def distortion(self, x0: Tensor) -> Tensor:
+    def distortion(self, x0: Data) -> Reals:
         return (self.likeliest != x0).double()
 
     @property
-    def given(self) -> dict[str, Tensor]:
+    def given(self) -> dict[str, LeadingB]:
         return {"logits": self.logits}
 
-    def reverse(self, s: Tensor) -> Bernoulli:
+    def reverse(self, s: Rows) -> Bernoulli:
         """``p(x_{t-1} | x_t)``.
 
         Raises:
@@ -144,12 +142,10 @@ class Reverse(Parameterisation):
         super().__init__(process)
         self.offset = offset
 
-    def inputs(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def inputs(self, x_t: Data, t: Rows) -> tuple[Raw, Rows]:
         return self.process.encode(x_t), (t - 1).to(time_dtype(x_t))
 
-    def read(
-        self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor, variance: VarianceRule
-    ) -> ReversePrediction:
+    def read(self, raw: Raw, spread: Raw | None, x_t: Data, t: Rows, variance: VarianceRule) -> ReversePrediction:
         if self.offset:
             raw = raw + self.process.step(x_t, t - 1, t).logits
         return ReversePrediction(self.process, x_t, t, raw)

@@ -20,18 +20,18 @@ class GaussianParameterisation(Parameterisation):
     processes = (Gaussian,)
     process: Gaussian
 
-    def read(self, raw: Reals, spread: Reals | None, x_t: Reals, t: Rows64, variance: VarianceRule) -> Prediction:
+    def read(self, raw: Reals, spread: Reals | None, x_t: Reals, t: Rows, variance: VarianceRule) -> Prediction:
         return Prediction(self.process, x_t, t, variance, **self.given(raw, x_t, t))
 
-    def given(self, raw: Reals, x_t: Reals, t: Rows64) -> dict[str, Reals]:
+    def given(self, raw: Reals, x_t: Reals, t: Rows) -> dict[str, Reals]:
         """What the raw output says, as one of ``given_x0, given_eps, given_v`` of a Prediction."""
         raise TypeError(f"{type(self).__name__} does not say what its network predicts")
 
-    def target(self, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def target(self, x0: Reals, eps: Reals, t: Rows) -> Reals:
         """The raw output that would make the prediction x0, given the noise eps that x_t was made with."""
         raise TypeError(f"{type(self).__name__} does not say what its network predicts")
 
-    def error(self, raw: Reals, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def error(self, raw: Reals, x0: Reals, eps: Reals, t: Rows) -> Reals:
         """``(raw - target)²``."""
         return (raw - self.target(x0, eps, t)).square()
 
@@ -53,13 +53,13 @@ class Eps(GaussianParameterisation):
                 'use prediction="x0" or "v"'
             )
 
-    def given(self, raw: Reals, x_t: Reals, t: Rows64) -> dict[str, Reals]:
+    def given(self, raw: Reals, x_t: Reals, t: Rows) -> dict[str, Reals]:
         return {"given_eps": raw}
 
-    def target(self, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def target(self, x0: Reals, eps: Reals, t: Rows) -> Reals:
         return eps
 
-    def x0_error(self, t: Rows64) -> Rows64:
+    def x0_error(self, t: Rows) -> Rows64:
         return self.schedule.sigma(t) / self.schedule.alpha(t)
 
 
@@ -68,13 +68,13 @@ class X0(GaussianParameterisation):
 
     name = "x0"
 
-    def given(self, raw: Reals, x_t: Reals, t: Rows64) -> dict[str, Reals]:
+    def given(self, raw: Reals, x_t: Reals, t: Rows) -> dict[str, Reals]:
         return {"given_x0": raw}
 
-    def target(self, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def target(self, x0: Reals, eps: Reals, t: Rows) -> Reals:
         return x0
 
-    def x0_error(self, t: Rows64) -> Rows64:
+    def x0_error(self, t: Rows) -> Rows64:
         return torch.ones_like(t, dtype=torch.float64)
 
 
@@ -83,14 +83,14 @@ class V(GaussianParameterisation):
 
     name = "v"
 
-    def given(self, raw: Reals, x_t: Reals, t: Rows64) -> dict[str, Reals]:
+    def given(self, raw: Reals, x_t: Reals, t: Rows) -> dict[str, Reals]:
         return {"given_v": raw}
 
-    def target(self, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def target(self, x0: Reals, eps: Reals, t: Rows) -> Reals:
         alpha, sigma = self._scales(t, x0)
         return alpha * eps - sigma * x0
 
-    def x0_error(self, t: Rows64) -> Rows64:
+    def x0_error(self, t: Rows) -> Rows64:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         return sigma / (alpha**2 + sigma**2)
 
@@ -117,23 +117,23 @@ class Preconditioned(GaussianParameterisation):
             raise ValueError(f"the data's root mean square must be positive, not {data_rms}")
         self.data_rms = data_rms
 
-    def inputs(self, x_t: Reals, t: Rows64) -> tuple[Reals, Rows]:
+    def inputs(self, x_t: Reals, t: Rows) -> tuple[Reals, Rows]:
         alpha, sigma = self._scales(t, x_t)
         t = t.to(torch.float64)
         angle = torch.atan2(self.schedule.sigma(t), self.schedule.alpha(t))
         return x_t / self._size(alpha, sigma), (angle * (2000 / math.pi)).to(time_dtype(x_t))
 
-    def given(self, raw: Reals, x_t: Reals, t: Rows64) -> dict[str, Reals]:
+    def given(self, raw: Reals, x_t: Reals, t: Rows) -> dict[str, Reals]:
         alpha, sigma = self._scales(t, x_t)
         n = self._size(alpha, sigma)
         return {"given_x0": self.data_rms**2 * alpha / n**2 * x_t + self.data_rms * sigma / n * raw}
 
-    def target(self, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def target(self, x0: Reals, eps: Reals, t: Rows) -> Reals:
         alpha, sigma = self._scales(t, x0)
         # (x0 - c_skip x_t) / c_out with x_t written out: no division by a sigma_t that may be small.
         return (sigma * x0 - self.data_rms**2 * alpha * eps) / (self.data_rms * self._size(alpha, sigma))
 
-    def x0_error(self, t: Rows64) -> Rows64:
+    def x0_error(self, t: Rows) -> Rows64:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         return self.data_rms * sigma / self._size(alpha, sigma)
 
@@ -163,16 +163,16 @@ class GatedX0(GaussianParameterisation):
             raise ValueError(f"the data's thickness must be positive, not {data_std}")
         self.data_std = data_std
 
-    def given(self, raw: Reals, x_t: Reals, t: Rows64) -> dict[str, Reals]:
+    def given(self, raw: Reals, x_t: Reals, t: Rows) -> dict[str, Reals]:
         alpha, sigma = self._scales(t, x_t)
         n2 = sigma**2 + (self.data_std * alpha) ** 2
         return {"given_x0": self.data_std**2 * alpha / n2 * x_t + sigma**2 / n2 * raw}
 
-    def target(self, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def target(self, x0: Reals, eps: Reals, t: Rows) -> Reals:
         alpha, sigma = self._scales(t, x0)
         return x0 - self.data_std**2 * alpha / sigma * eps
 
-    def x0_error(self, t: Rows64) -> Rows64:
+    def x0_error(self, t: Rows) -> Rows64:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         return sigma**2 / (sigma**2 + (self.data_std * alpha) ** 2)
 
@@ -189,15 +189,15 @@ class Mean(GaussianParameterisation):
 
     name = "mean"
 
-    def given(self, raw: Reals, x_t: Reals, t: Rows64) -> dict[str, Reals]:
+    def given(self, raw: Reals, x_t: Reals, t: Rows) -> dict[str, Reals]:
         from_t, from_0, _ = self.process.posterior_coefficients(_before(t), t, x_t)
         return {"given_x0": (raw - from_t.to(x_t.dtype) * x_t) / from_0.to(x_t.dtype)}
 
-    def target(self, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def target(self, x0: Reals, eps: Reals, t: Rows) -> Reals:
         alpha, sigma = self._scales(t, x0)
         return self.process.posterior(alpha * x0 + sigma * eps, x0, _before(t), t).mean
 
-    def x0_error(self, t: Rows64) -> Rows64:
+    def x0_error(self, t: Rows) -> Rows64:
         return 1 / self.process.posterior_coefficients(_before(t), t, t)[1]
 
 
@@ -211,14 +211,14 @@ class GatedMean(Mean):
     name = "gated_mean"
     variances = ("free",)
 
-    def read(self, raw: Reals, spread: Reals | None, x_t: Reals, t: Rows64, variance: VarianceRule) -> Prediction:
+    def read(self, raw: Reals, spread: Reals | None, x_t: Reals, t: Rows, variance: VarianceRule) -> Prediction:
         gate = variance(_before(t), t)
         return super().read((x_t - raw) * (1 - gate) + raw, spread, x_t, t, variance)
 
-    def error(self, raw: Reals, x0: Reals, eps: Reals, t: Rows64) -> Reals:
+    def error(self, raw: Reals, x0: Reals, eps: Reals, t: Rows) -> Reals:
         return Parameterisation.error(self, raw, x0, eps, t)
 
-    def x0_error(self, t: Rows64) -> Rows64:
+    def x0_error(self, t: Rows) -> Rows64:
         return Parameterisation.x0_error(self, t)
 
 

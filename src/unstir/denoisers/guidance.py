@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from unstir.denoisers.base import DenoiserBase
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.prediction import PredictionBase
-from unstir.schedules import Time
+from unstir.shapes import Data, Rows, RowTimes, Scalar
 
 
 class Guided(DenoiserBase):
@@ -24,14 +23,14 @@ class Guided(DenoiserBase):
         scale: w, one number or one for each sample (B,).
     """
 
-    def __init__(self, denoiser: DenoiserBase, scale: float | Tensor) -> None:
+    def __init__(self, denoiser: DenoiserBase, scale: float | Rows | Scalar) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.process = denoiser.process
         self.consecutive = denoiser.consecutive
         self.scale = scale
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> PredictionBase:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> PredictionBase:
         cond = self.denoiser.predict(x_t, t, condition)
         ((form, said),) = cond.given.items()
         w = torch.as_tensor(self.scale, dtype=said.dtype, device=x_t.device).expand(len(x_t))

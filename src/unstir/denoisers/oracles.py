@@ -18,7 +18,7 @@ from unstir.denoisers.condition import Condition
 from unstir.denoisers.discrete import DiscretePrediction
 from unstir.denoisers.prediction import Prediction
 from unstir.processes import Binomial, Categorical, Gaussian
-from unstir.schedules import Time
+from unstir.shapes import Covariances, Data, Means, Reals, Rows, Rows64, RowTimes, Weights
 
 Variance = str | Callable[[Tensor, Tensor], Tensor]
 
@@ -35,7 +35,7 @@ class GaussianMixtureDenoiser(DenoiserBase):
     """
 
     def __init__(
-        self, process: Gaussian, weights: Tensor, means: Tensor, covariances: Tensor, variance: Variance = "small"
+        self, process: Gaussian, weights: Weights, means: Means, covariances: Covariances, variance: Variance = "small"
     ) -> None:
         super().__init__()
         self.process = process
@@ -44,7 +44,7 @@ class GaussianMixtureDenoiser(DenoiserBase):
         self.means = means.double()
         self.spectrum, self.axes = torch.linalg.eigh(covariances.double())
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> Prediction:
         t = times_for(x_t, t)
         alpha = self.process.schedule.alpha(t)[:, None, None]
         centred, spread, log_joint = self._components(x_t, t)
@@ -54,7 +54,7 @@ class GaussianMixtureDenoiser(DenoiserBase):
         rule = variances.rule(self.variance, self.process, x_t)
         return Prediction(self.process, x_t, t, rule, given_x0=x0.to(x_t.dtype))
 
-    def log_prob(self, x_t: Tensor, t: Time) -> Tensor:
+    def log_prob(self, x_t: Data, t: RowTimes) -> Rows64:
         """``log q(x_t)``, the density of the data after noising to t (t = 0: of the data), nats, float64 (B,)."""
         return self._components(x_t, times_for(x_t, t))[2].logsumexp(1)
 
@@ -77,13 +77,13 @@ class EmpiricalDenoiser(DenoiserBase):
         data: (N, *E), the points, each equally likely.
     """
 
-    def __init__(self, process: Gaussian, data: Tensor, variance: Variance = "small") -> None:
+    def __init__(self, process: Gaussian, data: Reals, variance: Variance = "small") -> None:
         super().__init__()
         self.process = process
         self.variance = variance
         self.data = data.double()
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> Prediction:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> Prediction:
         t = times_for(x_t, t)
         alpha, sigma = self.process.schedule.alpha(t)[:, None], self.process.schedule.sigma(t)[:, None]
         points, x = self.data.flatten(1), x_t.double().flatten(1)
@@ -105,14 +105,14 @@ class FiniteDenoiser(DenoiserBase):
         points: (N, *E), the joint values. weights: (N,), their probabilities; default all alike.
     """
 
-    def __init__(self, process: Binomial | Categorical, points: Tensor, weights: Tensor | None = None) -> None:
+    def __init__(self, process: Binomial | Categorical, points: Data, weights: Rows | None = None) -> None:
         super().__init__()
         self.process = process
         self.points = points
         weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights.double()
         self.log_weights = (weights / weights.sum()).log()
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> DiscretePrediction:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> DiscretePrediction:
         t = times_for(x_t, t)
         log_joint = self._log_joint(x_t, t)
         # Per element and state, the joint masses of the points that have that state there.
@@ -120,7 +120,7 @@ class FiniteDenoiser(DenoiserBase):
         by_state = torch.where(has, log_joint.reshape(*log_joint.shape, *(1,) * (has.ndim - 1)), -torch.inf)
         return DiscretePrediction(self.process, x_t, t, self.process.logits_of(by_state.logsumexp(1)))
 
-    def log_prob(self, x_t: Tensor, t: Time) -> Tensor:
+    def log_prob(self, x_t: Data, t: RowTimes) -> Rows64:
         """``log q(x_t)``, of the data after noising to t, nats, float64 (B,)."""
         return self._log_joint(x_t, times_for(x_t, t)).logsumexp(1)
 

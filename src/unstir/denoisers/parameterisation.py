@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from unstir.denoisers.prediction import PredictionBase, VarianceRule
 from unstir.processes import Process
+from unstir.shapes import Data, LeadingB, Raw, Reals, Rows, Rows64
 
 
 class Parameterisation:
@@ -33,13 +33,11 @@ class Parameterisation:
         self.process = process
         self.schedule = process.schedule
 
-    def inputs(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def inputs(self, x_t: Data, t: Rows) -> tuple[Raw, Rows]:
         """The network's input (B, *E) and its time (B,), float32 (float64 when x_t is)."""
         return x_t, (t - 1).to(time_dtype(x_t))
 
-    def read(
-        self, raw: Tensor, spread: Tensor | None, x_t: Tensor, t: Tensor, variance: VarianceRule
-    ) -> PredictionBase:
+    def read(self, raw: Raw, spread: Raw | None, x_t: Data, t: Rows, variance: VarianceRule) -> PredictionBase:
         """What a raw output says about x_t.
 
         Args:
@@ -48,7 +46,7 @@ class Parameterisation:
         """
         raise TypeError(f"{type(self).__name__} does not say what its network predicts")
 
-    def error(self, raw: Tensor, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def error(self, raw: Raw, x0: Data, eps: Reals, t: Rows) -> Reals:
         """How wrong a raw output is, number by number, (B, *E): what the simple objective averages.
 
         Args:
@@ -58,7 +56,7 @@ class Parameterisation:
             f'the prediction "{self.name}" has no error of its own: it learns by the bound, objective "variational"'
         )
 
-    def x0_error(self, t: Tensor) -> Tensor:
+    def x0_error(self, t: Rows) -> Rows64:
         """How far x0 moves for a unit of raw output: float64, (B,)."""
         raise ValueError(
             f'the prediction "{self.name}" has no weight between objectives: it learns by the bound, objective "variational"'
@@ -69,6 +67,6 @@ class Parameterisation:
         return self.name
 
 
-def time_dtype(x_t: Tensor) -> torch.dtype:
+def time_dtype(x_t: LeadingB) -> torch.dtype:
     """The dtype in which a network is told the time."""
     return torch.float64 if x_t.dtype == torch.float64 else torch.float32

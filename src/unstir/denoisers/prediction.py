@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unstir.distributions import Distribution, Normal
 from unstir.processes import Gaussian, Process
+from unstir.shapes import Data, LeadingB, Reals, Rows
 
 VarianceRule = Callable[[Tensor, Tensor], Tensor]
 """``(s, t) -> variance of p(x_s | x_t)``, s and t of shape (B,), the result meeting x_t (B, *E)."""
@@ -23,11 +24,11 @@ class PredictionBase(ABC):
     """A prediction about x_t (B, *E) at t (B,), whatever the data: it knows the reverse step that follows from it."""
 
     process: Process
-    x_t: Tensor
-    t: Tensor
+    x_t: Data
+    t: Rows
 
     @abstractmethod
-    def reverse(self, s: Tensor) -> Distribution:
+    def reverse(self, s: Rows) -> Distribution:
         """``p(x_s | x_t)`` for earlier times s, (B,), each below t."""
 
     @property
@@ -37,16 +38,16 @@ class PredictionBase(ABC):
 
     @property
     @abstractmethod
-    def likeliest(self) -> Tensor:
+    def likeliest(self) -> Data:
         """One clean sample that stands for :attr:`x0`, (B, *E): itself for real numbers, the likeliest value of the others."""
 
     @abstractmethod
-    def distortion(self, x0: Tensor) -> Tensor:
+    def distortion(self, x0: Data) -> Reals:
         """How wrong the guess at x0 is, (B, *E): squared for real numbers, 1 where the likeliest value of the others is wrong."""
 
     @property
     @abstractmethod
-    def given(self) -> dict[str, Tensor]:
+    def given(self) -> dict[str, LeadingB]:
         """The one form that was given, under its field's name: what guidance mixes."""
 
 
@@ -59,18 +60,18 @@ class Prediction(PredictionBase):
 
     process: Gaussian
     variance: VarianceRule
-    given_x0: Tensor | None = None
-    given_eps: Tensor | None = None
-    given_v: Tensor | None = None
+    given_x0: Reals | None = None
+    given_eps: Reals | None = None
+    given_v: Reals | None = None
 
     @property
-    def given(self) -> dict[str, Tensor]:
+    def given(self) -> dict[str, LeadingB]:
         """The one form that was given, under its field's name; everything else follows from it linearly."""
         fields = {"given_x0": self.given_x0, "given_eps": self.given_eps, "given_v": self.given_v}
         return {name: value for name, value in fields.items() if value is not None}
 
     @property
-    def x0(self) -> Tensor:
+    def x0(self) -> Reals:
         """The predicted clean sample, ``E[x0 | x_t]`` of a perfect denoiser."""
         return self._x0
 
@@ -85,14 +86,14 @@ class Prediction(PredictionBase):
         return (alpha * self.x_t - sigma * self.given_v) / (alpha**2 + sigma**2)
 
     @property
-    def likeliest(self) -> Tensor:
+    def likeliest(self) -> Reals:
         return self.x0
 
-    def distortion(self, x0: Tensor) -> Tensor:
+    def distortion(self, x0: Reals) -> Reals:
         return (x0 - self.x0).square()
 
     @cached_property
-    def eps(self) -> Tensor:
+    def eps(self) -> Reals:
         """The predicted noise; derived again whenever x0 was changed, so that the pair still makes x_t."""
         if self.given_eps is not None:
             return self.given_eps
@@ -102,7 +103,7 @@ class Prediction(PredictionBase):
         return (self.x_t - alpha * self.x0) / sigma
 
     @cached_property
-    def v(self) -> Tensor:
+    def v(self) -> Reals:
         """``alpha_t eps - sigma_t x0``: the velocity along the angle ``atan(sigma / alpha)``."""
         if self.given_v is not None:
             return self.given_v
@@ -110,11 +111,11 @@ class Prediction(PredictionBase):
         return alpha * self.eps - sigma * self.x0
 
     @cached_property
-    def score(self) -> Tensor:
+    def score(self) -> Reals:
         """``grad log q(x_t) = -eps / sigma_t`` (Song et al. 2021)."""
         return -self.eps / self._scales[1]
 
-    def reverse(self, s: Tensor) -> Normal:
+    def reverse(self, s: Rows) -> Normal:
         """``p(x_s | x_t)``: the posterior's mean at the predicted x0 [HO20 eqs. 7, 11], the variance of the denoiser's rule.
 
         Args:
@@ -123,7 +124,7 @@ class Prediction(PredictionBase):
         mean = self.process.posterior(self.x_t, self.x0, s, self.t).mean
         return Normal(mean, self.variance(s, self.t))
 
-    def with_x0(self, x0: Tensor) -> Prediction:
+    def with_x0(self, x0: Reals) -> Prediction:
         """The same prediction with another x0, from which eps and v are derived again."""
         return replace(self, given_x0=x0, given_eps=None, given_v=None)
 

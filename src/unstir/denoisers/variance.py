@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unstir.denoisers.prediction import VarianceRule
 from unstir.processes import Gaussian, Process
+from unstir.shapes import LeadingB, Raw
 
 NAMES = ("small", "large", "learned", "free", "analytic")
 LEARNED = ("learned", "free")
@@ -16,7 +17,7 @@ LEARNED = ("learned", "free")
 
 
 def rule(
-    name: str | Callable[..., Tensor], process: Process, like: Tensor, spread: Tensor | None = None
+    name: str | Callable[..., Tensor], process: Process, like: LeadingB, spread: Raw | None = None
 ) -> VarianceRule:
     """The rule that a name stands for.
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unstir.errors import UserError
 from unstir.networks.embedding import Labels, class_vectors
@@ -72,13 +72,13 @@ class RBF(nn.Module):
 
 
 def _spread(units: int, features: int) -> Tensor:
-    """Places all over a ball of radius 2, where nearly all of data with variance 1 lies: (units, features).
+    """Where the centres begin, for data with variance 1: (units, features).
 
-    Radii share its volume evenly. In the plane directions turn by the golden angle from a random first one, so that no two
-    places are close; elsewhere they are random.
+    In the plane evenly over a disc of radius 2, each turned by the golden angle from the one before and the first at random, so
+    that none are close; elsewhere at random, standard normal.
     """
-    radius = 2 * ((torch.arange(units) + 0.5) / units) ** (1 / features)
     if features != 2:
-        return radius[:, None] * nn.functional.normalize(torch.randn(units, features), dim=1)
-    angle = 2 * math.pi * torch.rand(1) + torch.arange(units) * math.pi * (3 - math.sqrt(5))
-    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+        return torch.randn(units, features)
+    place = torch.arange(units) + 0.5
+    angle = 2 * math.pi * torch.rand(1) + place * math.pi * (3 - math.sqrt(5))
+    return 2 * (place / units).sqrt()[:, None] * torch.stack([angle.cos(), angle.sin()], 1)

@@ -156,8 +156,8 @@ def report(measured: dict[str, list[Measured]], folder: Path, setting: Setting) 
         f"T = {QUICK_T if setting.quick else T}.",
         f"Bits/dim: the bound on {some['pictures']} held-out pictures from {some['terms']} network calls each, without bias, x_0 "
         "clipped to its range; the decoder has the model's own variance.",
-        f"Distance: Fréchet's, {some['samples']:,} samples against the training data in 32 components of random rectified 3×3 filters; "
-        f"halves: {real // 2:,} against {real - real // 2:,} real pictures.",
+        f"Distance: Fréchet's, {some['samples']:,} samples against the training data in 32 components of random rectified 3×3 "
+        f"filters; halves: {real // 2:,} against {real - real // 2:,} real pictures.",
     ]
     for title, column, theirs in (("sample quality", DISTANCE, PAPER_FID), ("bits/dim", BITS, PAPER_BITS)):
         ours = {row.name: row.figures[column] for row in rows if column in row.figures and row.name in PAPER}
