@@ -131,7 +131,12 @@ def test_no_other_constant_has_a_lower_expected_kl(off: float) -> None:
         assert costs[0] > costs[1] > costs[2] < costs[3] < costs[4]
 
 
-@pytest.mark.parametrize("schedule", [InverseTime(1), InverseTime(2), InverseTime(40), EDMSigma(18)], ids=str)
+@pytest.mark.parametrize(
+    "schedule",
+    [InverseTime(1), InverseTime(2), InverseTime(40), EDMSigma(18)],
+    ids=str,
+    ids=lambda s: f"{type(s).__name__}-{s.T}",
+)
 def test_it_is_finite_and_positive_everywhere(schedule: InverseTime) -> None:
     """At s = 0, at alpha_bar_T = 0, below the first measured time, and for a chain of a single step."""
     process, (x0, noise) = Gaussian(schedule), _corners()
