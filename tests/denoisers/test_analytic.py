@@ -134,7 +134,6 @@ def test_no_other_constant_has_a_lower_expected_kl(off: float) -> None:
 @pytest.mark.parametrize(
     "schedule",
     [InverseTime(1), InverseTime(2), InverseTime(40), EDMSigma(18)],
-    ids=str,
     ids=lambda s: f"{type(s).__name__}-{s.T}",
 )
 def test_it_is_finite_and_positive_everywhere(schedule: InverseTime) -> None:
