@@ -57,7 +57,7 @@ def _cumulants_by_quadrature(exact: GaussianMixtureDenoiser, x_t: float, s: floa
     step = process.step(torch.ones(1, 1, dtype=F64), s, t)
     centre, spread = x_t / float(step.mean), math.sqrt(float(step.variance)) / float(step.mean)
     x = torch.linspace(centre - 14 * spread, centre + 14 * spread, 40_001, dtype=F64)[:, None]
-    log_joint = exact.log_prob(x, s) + process.step(x, s, t).log_prob(_t(x_t)).squeeze(1)
+    log_joint = exact.log_prob(x, s) + process.step(x, s, t).log_prob(_t(x_t).expand_as(x)).squeeze(1)
     weights = log_joint.softmax(0)
     mean = float((weights * x[:, 0]).sum())
     second, third, fourth = (float((weights * (x[:, 0] - mean) ** n).sum()) for n in (2, 3, 4))

@@ -63,7 +63,7 @@ def test_a_step_costs_the_same_in_mean_x0_and_eps(name: str) -> None:
     posterior, off = process.posterior(x_t, x0, s, t), process.posterior(x_t, guess, s, t)
     from_variance = 4 * derivation.wrong_variance_nats(small / variance).squeeze(1)
 
-    prediction = gaussian_denoiser(process, 0.0, 1.0, name).predict(x_t, t).with_x0(guess)
+    prediction = Constant(process, guess, name).predict(x_t, t)
     whole = step_nats(prediction, x0, s)
     in_mean = (posterior.mean - off.mean).square().sum(1) / (2 * variance.squeeze(1))
     torch.testing.assert_close(whole, from_variance + in_mean, rtol=1e-8, atol=1e-10)

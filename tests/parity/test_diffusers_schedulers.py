@@ -109,7 +109,7 @@ def test_noising_and_velocity_agree(name: str) -> None:
     t = torch.tensor([1, 2, 300, 500, 999, 1000])
     ours = Gaussian(schedule).marginal(x0, t).sample(eps)
     torch.testing.assert_close(ours, theirs.add_noise(x0, eps, t - 1), rtol=1e-10, atol=1e-12)
-    v = Denoiser(Given(eps), Gaussian(schedule), "v").parameterisation.target(x0, eps, t)
+    v = Denoiser(Given(eps), Gaussian(schedule), "v").parameterisation.target(x0, eps, t.double())
     torch.testing.assert_close(v, theirs.get_velocity(x0, eps, t - 1), rtol=1e-10, atol=1e-12)
 
 
