@@ -14,9 +14,6 @@ from torch import Tensor
 Data = Shaped[Tensor, "B *E"]
 """Any kind of data: real numbers, bits as 0 and 1, symbols as int64."""
 
-Other = Shaped[Tensor, "_ *_"]
-"""A batch of another size or shape than the call's (B, *E)."""
-
 Reals = Float[Tensor, "B *E"]
 """Real numbers, or bits as 0 and 1, or what a network says of either."""
 
@@ -124,6 +121,12 @@ Classes = Int64[Tensor, "*S"]
 
 Broadcast = Float[Tensor, "*#S"]
 """What broadcasts against an S."""
+
+Mask = Bool[Tensor, "*#S"]
+"""Yes or no, broadcasting against an S."""
+
+Meets = Shaped[Tensor, "*#S"]
+"""What broadcasts against an S, whatever it holds; a function that wants a mask refuses the rest with a sentence."""
 
 WithStates = Float[Tensor, "*S K"]
 """K numbers for each element."""

@@ -12,12 +12,13 @@ from torch import Tensor
 from unstir import distributions
 from unstir.distributions import Bernoulli, Distribution, Normal
 from unstir.processes import Binomial, Categorical, Gaussian
+from unstir.shapes import Data, Meeting
 
-Noise = float | Tensor
+Noise = float | Meeting
 
 
 @singledispatch
-def likelihood(process: Any, y: Tensor, noise: Noise) -> Distribution:
+def likelihood(process: Any, y: Data, noise: Noise) -> Distribution:
     """``r(x0) = p(y | x0)`` as a factor, element by element.
 
     - Real numbers: ``y = x0 + sqrt(noise) n``, so ``r = N(x0; y, noise)``; noise is a variance, 0 … inf.
@@ -57,7 +58,7 @@ def _(process: Categorical, y: Tensor, noise: Noise) -> distributions.Categorica
 
 
 @singledispatch
-def matched(process: Any, y: Tensor, noise: float) -> tuple[float, Tensor]:
+def matched(process: Any, y: Data, noise: float) -> tuple[float, Data]:
     """The time tau at which the forward chain has done to x0 just what the noise did, and y on the scale of x_tau.
 
     ``q(x_tau | x0)`` is then the likelihood of y, so the reverse chain begun there draws from ``p(x0 | y)`` itself, whatever the

@@ -19,9 +19,10 @@ from unstir import processes
 from unstir.distributions import Bernoulli, Categorical, Distribution, Normal
 from unstir.processes import Process
 from unstir.processes.base import column
+from unstir.shapes import Column64, Data, Logits, Mask, Rows
 
 
-def product(distribution: Any, factor: Any, where: Tensor | None = None) -> Any:
+def product(distribution: Any, factor: Any, where: Mask | None = None) -> Any:
     """``p(x) r(x) / Z``, in the distribution's dtype, whatever the factor's; where r = 1, p itself to the bit.
 
     Args:
@@ -80,7 +81,7 @@ def _(distribution: Categorical, factor: Any) -> Categorical:
     return distribution.times(Categorical(logits))
 
 
-def spread(factor: Any, like: Tensor) -> Any:
+def spread(factor: Any, like: Data) -> Any:
     """The factor with a parameter for each element of x (B, *E), on x's device.
 
     Raises:
@@ -97,7 +98,7 @@ def spread(factor: Any, like: Tensor) -> Any:
 
 
 @singledispatch
-def power(factor: Any, exponent: Tensor) -> Any:
+def power(factor: Any, exponent: Column64) -> Any:
     """``r(x)^w`` for w > 0: variances are divided by w, logits multiplied.
 
     Args:
@@ -122,7 +123,7 @@ def _(factor: Categorical, exponent: Tensor) -> Categorical:
 
 
 @singledispatch
-def carried(factor: Any, process: Process, s: Tensor) -> Any:
+def carried(factor: Any, process: Process, s: Rows) -> Any:
     """``r_s(x_s) = E[r(x0) | x_s]`` as it were if every x0 were equally likely: ``∝ sum_x0 r(x0) q(x_s|x0) / sum_x0 q(x_s|x0)``.
 
     For real numbers ``N(alpha_s y, alpha_s² v + sigma_s²)``, by integrating; for bits and symbols the sum over their values.
@@ -173,7 +174,7 @@ def _averaged(log_q: Tensor, log_r: Tensor) -> Tensor:
     return (log_q + log_r).logsumexp(-1)
 
 
-def select(where: Tensor, a: Any, b: Any) -> Any:
+def select(where: Mask, a: Any, b: Any) -> Any:
     """The distribution that is ``a`` where the mask holds and ``b`` elsewhere, both of one kind.
 
     Args:
@@ -185,7 +186,7 @@ def select(where: Tensor, a: Any, b: Any) -> Any:
     return type(b)(*(torch.where(mask.to(second.device), first.to(second), second) for first, second in pairs))
 
 
-def log_masses(factor: Distribution, states: int, like: Tensor) -> Tensor:
+def log_masses(factor: Distribution, states: int, like: Data) -> Logits:
     """``log r(k)`` for the states k = 0 … K-1, with 0 for the likeliest: (B, *E, K), so that r = 1 is 0 to the bit.
 
     Args:

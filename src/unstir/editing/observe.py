@@ -20,7 +20,7 @@ from unstir.distributions import Distribution, Normal
 from unstir.editing import factors
 from unstir.editing.steps import Stepped
 from unstir.processes.base import column
-from unstir.schedules import Time
+from unstir.shapes import Data, Mask, RowTimes
 
 Spread = float | str | Callable[[Tensor], Tensor]
 
@@ -62,7 +62,7 @@ class Observe:
     stepwise: ClassVar[bool] = False
 
     def __init__(
-        self, factor: Distribution, spread: Spread = "covariance", where: Tensor | None = None, iterations: int = 5
+        self, factor: Distribution, spread: Spread = "covariance", where: Mask | None = None, iterations: int = 5
     ) -> None:
         if isinstance(spread, str) and spread != "covariance":
             raise ValueError(f'the spread of x0 is a number, a callable or "covariance", not {spread!r}')
@@ -93,7 +93,7 @@ class Observed(DenoiserBase):
         if any(o.spread != observations[0].spread for o in observations):
             raise ValueError("observations of one walk must be given the same spread")
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> PredictionBase:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> PredictionBase:
         if not self.process.continuous:
             return self._observed_states(self.denoiser.predict(x_t, t, condition))
         r = self._factor(x_t)

@@ -15,7 +15,7 @@ from unstir.distributions import Distribution, Normal
 from unstir.editing import factors
 from unstir.processes import Gaussian
 from unstir.processes.base import column
-from unstir.schedules import Time
+from unstir.shapes import Data, Elements, LeadingB, Mask, Reals, Rows, RowTimes
 
 SCHEDULES = ("constant", "fading", "carried")
 
@@ -31,7 +31,7 @@ class StepEdit(ABC):
         return Stepped(denoiser, (self,))
 
     @abstractmethod
-    def edit(self, step: Any, prediction: PredictionBase, s: Tensor) -> Any:
+    def edit(self, step: Any, prediction: PredictionBase, s: Rows) -> Any:
         """The step after the edit.
 
         Args:
@@ -65,12 +65,12 @@ class Multiply(StepEdit):
         ValueError: for another schedule; on a walk, for a factor of another kind than the data, and for a product without mass.
     """
 
-    def __init__(self, factor: Distribution, schedule: str = "constant", where: Tensor | None = None) -> None:
+    def __init__(self, factor: Distribution, schedule: str = "constant", where: Mask | None = None) -> None:
         if schedule not in SCHEDULES:
             raise ValueError(f"no schedule of a factor is called {schedule!r}; there are {', '.join(SCHEDULES)}")
         self.factor, self.schedule, self.where = factor, schedule, where
 
-    def at(self, prediction: PredictionBase, s: Tensor) -> Any:
+    def at(self, prediction: PredictionBase, s: Rows) -> Any:
         """``r_s``, the factor that meets x_s."""
         r = factors.spread(self.factor, prediction.x_t)
         if self.schedule == "carried":
@@ -79,7 +79,7 @@ class Multiply(StepEdit):
             return factors.power(r, 1 - column(s, prediction.x_t) / prediction.process.T)
         return r
 
-    def edit(self, step: Any, prediction: PredictionBase, s: Tensor) -> Any:
+    def edit(self, step: Any, prediction: PredictionBase, s: Rows) -> Any:
         return factors.product(step, self.at(prediction, s), self.where)
 
 
@@ -100,7 +100,7 @@ class Guide(StepEdit):
     def __init__(self, log_r: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.log_r = log_r
 
-    def edit(self, step: Any, prediction: PredictionBase, s: Tensor) -> Normal:
+    def edit(self, step: Any, prediction: PredictionBase, s: Rows) -> Normal:
         if not isinstance(step, Normal):
             raise ValueError("bits and symbols have no gradient to follow: give the factor itself to Multiply")
         with torch.enable_grad():
@@ -123,10 +123,10 @@ class Renoise(StepEdit):
         x0: the known values, (B, *E). known: bool, broadcasting against x.
     """
 
-    def __init__(self, x0: Tensor, known: Tensor) -> None:
+    def __init__(self, x0: Elements, known: Mask) -> None:
         self.x0, self.known = x0, known
 
-    def edit(self, step: Any, prediction: PredictionBase, s: Tensor) -> Any:
+    def edit(self, step: Any, prediction: PredictionBase, s: Rows) -> Any:
         # What is not known may hold anything, and the process must not be asked about it.
         x0 = torch.where(self.known, self.x0, 0).to(prediction.x_t).expand_as(prediction.x_t)
         return factors.select(self.known, prediction.process.marginal(x0, s), step)
@@ -140,7 +140,7 @@ class Stepped(DenoiserBase):
         self.denoiser, self.edits = denoiser, edits
         self.process, self.consecutive = denoiser.process, denoiser.consecutive
 
-    def predict(self, x_t: Tensor, t: Time, condition: Condition | None = None) -> SteppedPrediction:
+    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> SteppedPrediction:
         inner = self.denoiser.predict(x_t, t, condition)
         return SteppedPrediction(inner.process, inner.x_t, inner.t, inner, self.edits)
 
@@ -157,17 +157,17 @@ class SteppedPrediction(PredictionBase):
         return self.inner.x0
 
     @property
-    def likeliest(self) -> Tensor:
+    def likeliest(self) -> Data:
         return self.inner.likeliest
 
-    def distortion(self, x0: Tensor) -> Tensor:
+    def distortion(self, x0: Data) -> Reals:
         return self.inner.distortion(x0)
 
     @property
-    def given(self) -> dict[str, Tensor]:
+    def given(self) -> dict[str, LeadingB]:
         return self.inner.given
 
-    def reverse(self, s: Tensor) -> Any:
+    def reverse(self, s: Rows) -> Any:
         """``p~(x_s | x_t)``. Where the model's last step is a point, it has the step's own variance, beta_1, while it is edited:
 
         a decoder has a width, and a point would not be moved by any r.

@@ -13,6 +13,7 @@ from unstir.editing.channels import Noise, likelihood, matched
 from unstir.editing.observe import Observe, Spread
 from unstir.editing.steps import SCHEDULES, Multiply, Renoise
 from unstir.samplers import Ancestral, Edit, Grid, Sampler
+from unstir.shapes import Data, Elements, Mask, Meets
 
 DENOISE = ("observed", *SCHEDULES, "matched")
 INPAINT = ("observed", *SCHEDULES, "renoised")
@@ -20,7 +21,7 @@ INPAINT = ("observed", *SCHEDULES, "renoised")
 
 def denoise(
     denoiser: DenoiserBase,
-    y: Tensor,
+    y: Data,
     noise: Noise,
     grid: Grid,
     *,
@@ -28,7 +29,7 @@ def denoise(
     sampler: Sampler | None = None,
     spread: Spread = "covariance",
     **options: Any,
-) -> Tensor:
+) -> Data:
     """A draw from ``p(x0 | y) ∝ p(x0) p(y | x0)`` for each row of y [SD15 §2.5, fig. 3].
 
     Methods:
@@ -67,15 +68,15 @@ def denoise(
 
 def inpaint(
     denoiser: DenoiserBase,
-    x0: Tensor,
-    known: Tensor,
+    x0: Elements,
+    known: Meets,
     grid: Grid,
     *,
     method: str = "observed",
     sampler: Sampler | None = None,
     spread: Spread = "covariance",
     **options: Any,
-) -> Tensor:
+) -> Elements:
     """A draw from ``p(x0 | the known part of x0)`` for each row; what is known comes back exactly [SD15 §2.5, fig. 5].
 
     Methods:
@@ -109,15 +110,15 @@ def inpaint(
     return _sample(denoiser, sampler, grid, x0, (edit,), **options)
 
 
-def _edit(factor: Any, method: str, spread: Spread, where: Tensor | None) -> Edit:
+def _edit(factor: Any, method: str, spread: Spread, where: Mask | None) -> Edit:
     if method == "observed":
         return Observe(factor, spread, where)
     return Multiply(factor, method, where)
 
 
 def _sample(
-    denoiser: DenoiserBase, sampler: Sampler | None, grid: Grid, like: Tensor, edits: tuple[Edit, ...], **options: Any
-) -> Tensor:
+    denoiser: DenoiserBase, sampler: Sampler | None, grid: Grid, like: Data, edits: tuple[Edit, ...], **options: Any
+) -> Data:
     if "dtype" not in options and like.is_floating_point():
         options["dtype"] = like.dtype
     options.setdefault("device", like.device)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
 
 from unstir.denoisers import Condition, DenoiserBase, PredictionBase
 from unstir.noise import NoiseSource
@@ -16,6 +15,7 @@ from unstir.samplers.base import Sampler, State
 from unstir.samplers.ddim import DDIM
 from unstir.samplers.grid import Grid
 from unstir.samplers.heun import Heun
+from unstir.shapes import Anything, Data
 
 __all__ = ["DDIM", "Ancestral", "Edit", "Grid", "Heun", "Sampler", "State", "check_suits", "get", "sample", "walk"]
 
@@ -50,10 +50,10 @@ def walk(
     shape: Sequence[int],
     *,
     seed: int = 0,
-    indices: Sequence[int] | Tensor | None = None,
+    indices: Sequence[int] | Anything | None = None,
     condition: Condition | None = None,
     edits: Sequence[Edit] = (),
-    start: Tensor | None = None,
+    start: Anything | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[State, PredictionBase]]:
@@ -98,7 +98,7 @@ def walk(
         yield state, prediction
 
 
-def sample(denoiser: DenoiserBase, sampler: Sampler, grid: Grid, shape: Sequence[int], **options: Any) -> Tensor:
+def sample(denoiser: DenoiserBase, sampler: Sampler, grid: Grid, shape: Sequence[int], **options: Any) -> Data:
     """Samples of the given shape (B, *E): the end of :func:`walk`, which takes the same options."""
     # deque(maxlen=1), not unpacking: a list of all steps would hold every batch of the walk in memory.
     ((state, _),) = deque(walk(denoiser, sampler, grid, shape, **options), maxlen=1)
