@@ -36,7 +36,7 @@ def reproduce_(
     names: str
         Which experiments.
     all: bool
-        All of them; those whose data is not given are left out, and said so.
+        All of them; those that need other data than was given are left out, and that is said.
     quick: bool
         Small budgets: all together in half an hour on two cores.
     seeds: int
@@ -68,7 +68,7 @@ def reproduce_(
     for name in chosen:
         folder = out / (f"{name}-quick" if quick else name)
         try:
-            with console.bar(name, "runs") as update:
+            with console.bar(name, "examples") as update:
                 table = carry_out(name, setting, folder, jobs=jobs, say=console.say, progress=update)
         except room.DataMissing as error:
             if not all:

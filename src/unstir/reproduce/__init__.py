@@ -22,7 +22,7 @@ NAMES = (
 
 
 class DataMissing(UserError):
-    """The experiment is about data that the user has to give."""
+    """The experiment is about data that the user has to give, or about other data than was given."""
 
 
 def get(name: str) -> Experiment:

@@ -16,9 +16,9 @@ from unstir import data
 from unstir.bound import variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.denoisers import Clipped
-from unstir.errors import UserError
 from unstir.networks import presets
 from unstir.noise import NoiseSource
+from unstir.reproduce import DataMissing
 from unstir.reproduce.experiment import Measured, Setting, Variant, trained
 from unstir.reproduce.frechet import Features
 from unstir.reproduce.plots import figure
@@ -85,7 +85,7 @@ def variants(setting: Setting) -> list[Variant]:
 def dataset(setting: Setting) -> Dataset:
     made = data.load(setting.data or "digits")
     if made.spec.kind != "image" or not made.spec.eight_bit:
-        raise UserError(f"ddpm-table is about pictures of 8 bits, and {made.spec.source} is not: leave --data out")
+        raise DataMissing(f"ddpm-table is about pictures of 8 bits, and {made.spec.source} is not: leave --data out")
     # Without labels: the paper's table is of models that know no classes.
     return Dataset(replace(made.spec, classes=()), Split(made.train.x, None), Split(made.heldout.x, None), made.log)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +59,11 @@ class Variant:
     data: str = ""
 
     @property
+    def images(self) -> int:
+        """How many examples it learns from."""
+        return self.config["budget"]["images"]
+
+    @property
     def slug(self) -> str:
         """The name as part of a folder's."""
         return "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-").replace("--", "-")
@@ -104,14 +109,15 @@ def carry_out(
     *,
     jobs: int | None = None,
     say: Callable[[str], None] = lambda sentence: None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> Table:
     """The whole experiment: trains what is not trained yet, measures what is not measured yet, and makes the table.
 
     Args:
         folder: the experiment's own; runs stand in it, and figures.
         jobs: how many runs at a time; by default as many as there are processors.
-        say: called with a sentence now and then. progress: called with (runs done, all).
+        say: called with a sentence when a run is measured. progress: called often, with how many examples all runs have learned
+            from so far, of how many, and how many runs are measured.
 
     Raises:
         UserError: when the data is not there, and when it was interrupted: the same line continues.
@@ -124,13 +130,18 @@ def carry_out(
     measured: dict[str, list[Measured]] = {variant.name: [{} for _ in range(setting.seeds)] for variant in variants}
     if work:
         experiment.dataset(setting)  # made, or refused, before processes are started for it
-    for done, (job, figures) in enumerate(_results(work, min(jobs or os.cpu_count() or 1, max(len(work), 1)))):
+    examples = sum(variants[job.variant].images for job in work)
+    done = 0
+
+    def show(learned: Sequence[float]) -> None:
+        progress(int(sum(learned)), examples, f"{done} of {len(work)} runs measured")
+
+    for job, figures in _results(work, min(jobs or os.cpu_count() or 1, max(len(work), 1)), show):
         variant = variants[job.variant]
         measured[variant.name][job.seed] = figures
+        done += 1
         shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, float))
         say(f"{name}: {variant.name}, seed {job.seed}: {shown}")
-        if progress:
-            progress(done + 1, len(work))
     folder.mkdir(parents=True, exist_ok=True)
     return experiment.report(measured, folder, setting)
 
@@ -145,31 +156,58 @@ def trained(folder: Path, variant: Variant, seed: int = 0) -> Model:
     return load(run_path(folder, variant, seed))
 
 
-def _results(work: Sequence[Job], jobs: int):
+def _results(work: Sequence[Job], jobs: int, show: Callable[[Sequence[float]], None]) -> Iterator[tuple[Job, Measured]]:
+    """The jobs and their figures, as they are done; ``show`` is told now and then how many examples each has learned from."""
     if jobs <= 1:
-        for job in work:
-            yield job, carry_out_job(job)
+        learned = [0.0] * len(work)
+        for place, job in enumerate(work):
+
+            def tell(images: int, place: int = place) -> None:
+                learned[place] = images
+                show(learned)
+
+            yield job, carry_out_job(job, tell)
         return
     # Fresh processes, each on one thread: small networks gain nothing from a second, and torch must not be forked.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone) as pool:
-        waiting = {pool.submit(carry_out_job, job): job for job in work}
+    shared = context.Array("d", len(work), lock=False)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone, initargs=(shared,)) as pool:
+        waiting = {pool.submit(_carry_out_aside, place, job): job for place, job in enumerate(work)}
         try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
+            while waiting:
+                ready, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                show(list(shared))
+                for future in ready:
+                    yield waiting.pop(future), future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _alone() -> None:
+_shared: Any = None
+"""In a process of its own: how many examples each job has learned from, seen by the one that shows it."""
+
+
+def _alone(shared: Any = None) -> None:
     import torch
 
+    global _shared
     torch.set_num_threads(1)
+    _shared = shared
 
 
-def carry_out_job(job: Job) -> Measured:
+def _carry_out_aside(place: int, job: Job) -> Measured:
+    def tell(images: int) -> None:
+        _shared[place] = images
+
+    return carry_out_job(job, tell)
+
+
+def carry_out_job(job: Job, tell: Callable[[int], None] = lambda images: None) -> Measured:
     """Trains one run to its end and measures it; what was done before is not done again.
+
+    Args:
+        tell: called with the number of examples that the run has learned from, after each update.
 
     Raises:
         UserError: when it was interrupted.
@@ -185,6 +223,7 @@ def carry_out_job(job: Job) -> Measured:
     if kept.exists():
         there = json.loads(kept.read_text(encoding="utf-8"))
         if there["asked"] == asked:
+            tell(variant.images)
             return there["measured"]
     dataset = load_data(variant.data) if variant.data else experiment.dataset(job.setting)
     tree = {
@@ -199,6 +238,9 @@ def carry_out_job(job: Job) -> Measured:
         for event in session.events():
             if event.kind == "stopped":
                 raise UserError(f"{job.experiment} was interrupted: the same line continues it")
+            if event.step:
+                tell(min(event.step.images, variant.images))
+    tell(variant.images)
     measured = experiment.measure(load(path), dataset, variant, job.setting)
     write_aside(kept, json.dumps({"asked": asked, "measured": measured}, indent=1).encode())
     return measured

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from unstir import data
 from unstir.data import Dataset, Split, contact_sheet
-from unstir.errors import UserError
 from unstir.evaluation import likelihood
 from unstir.evaluation.figures import forward_film, reverse_film
 from unstir.reproduce import DataMissing
@@ -144,7 +143,7 @@ def _everything(setting: Setting) -> Dataset:
         raise DataMissing("mnist needs MNIST's files: give --data train-images-idx3-ubyte.gz, its neighbours beside it")
     made = data.load(setting.data)
     if made.spec.kind != "image" or not made.spec.eight_bit or made.spec.shape[0] != 1:
-        raise UserError(f"mnist is about grey pictures of 8 bits, and {setting.data} is not: give MNIST's images")
+        raise DataMissing(f"mnist is about grey pictures of 8 bits, and {setting.data} is not: give MNIST's images")
     return made
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unstir import data
 from unstir.data import Dataset
+from unstir.reproduce import DataMissing
 from unstir.reproduce.experiment import Setting, Variant
 from unstir.runs import Model
 from unstir.runs.build import rms
@@ -25,6 +26,8 @@ def variants(setting: Setting) -> list[Variant]:
     made = []
     for name, source in sources.items():
         dataset = data.load(source)
+        if dataset.spec.kind != "image":
+            raise DataMissing(f"only pictures are denoised and inpainted, and {source} holds none: leave --data out")
         tree = asdict(presets.get(presets.choose(dataset.spec), dataset.spec, rms(dataset.train)))
         del tree["data"], tree["seed"], tree["hardware"]
         tree["label_dropout"] = 1.0  # what is to be restored does not come with its class
