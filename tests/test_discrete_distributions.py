@@ -303,3 +303,15 @@ def test_float32_and_float64_agree() -> None:
             assert found.dtype == torch.float32
             assert found.shape == shape
             torch.testing.assert_close(found.double(), f(*wide), rtol=1e-5, atol=1e-5)
+
+
+@LAW
+@given(lists)
+def test_nothing_is_likelier_than_the_mode(both: tuple[list[float], list[float]]) -> None:
+    categorical, bits = Categorical(_t(*both[0])[None]), Bernoulli(_t(*both[0]))
+    every = torch.stack([categorical.log_prob(torch.tensor([k])) for k in range(len(both[0]))])
+    assert torch.equal(categorical.log_prob(categorical.mode), every.amax(0))
+    assert categorical.mode.dtype == torch.long
+    assert torch.equal(
+        bits.log_prob(bits.mode), torch.maximum(*(bits.log_prob(_t(b).expand(len(both[0]))) for b in (0.0, 1.0)))
+    )
