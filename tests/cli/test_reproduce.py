@@ -11,8 +11,8 @@ import pytest
 
 from tests.reproduce import tiny
 from unstir import reproduce
-from unstir.reproduce import denoise, experiment, swiss_roll
-from unstir.reproduce.experiment import Setting, run_path
+from unstir.reproduce import experiment, swiss_roll
+from unstir.reproduce.experiment import run_path
 from unstir.reproduce.table import Table
 
 Command = Callable[..., Any]
@@ -59,13 +59,6 @@ def test_all_leaves_out_what_lacks_data(tmp_path: Path, unstir: Command, monkeyp
     assert "mnist is left out: mnist needs MNIST's files" in ended.err
     assert (tmp_path / "schedules-quick/table.txt").exists()
     assert not (tmp_path / "mnist-quick").exists()
-
-
-def test_the_binomial_half_needs_no_training() -> None:
-    """Flipped heartbeats come back by the exact denoiser, times the channel of flips."""
-    left = denoise.flips_left(Setting(quick=True))
-    assert left["noisy"] > 0.8
-    assert left["r constant [SD15]"] < 0.05
 
 
 @pytest.fixture

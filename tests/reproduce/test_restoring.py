@@ -35,7 +35,8 @@ def test_multiplying_by_r_mends_heartbeats() -> None:
     assert wrong[denoise.PAPER] < 0.35 * wrong[denoise.NOISY]
 
 
-def test_each_kind_of_picture_has_its_model() -> None:
+def test_each_kind_of_picture_has_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pictures.SOURCES, "texture", "digits")  # leaves take seconds to draw
     made = pictures.variants(Setting(quick=True))
     assert [variant.name for variant in made] == ["digits", "texture"]
     assert pictures.variants(Setting(quick=True, data="digits"))[0].data == "digits"

@@ -21,7 +21,12 @@ __all__ = ["TITLE", "dataset", "measure", "report", "variants"]
 
 TITLE = "Inpainting a hole of half the side: error inside it, in standard deviations of the data, and at its border"
 
-METHODS = {"r constant [SD15]": "constant", "noised to the step": "renoised", "carried along": "carried"}
+METHODS = {
+    "r constant [SD15]": "constant",
+    "noised to the step": "renoised",
+    "carried along": "carried",
+    "on x0, all that is known of it": "observed",
+}
 FILLED, SEAM = "error inside", "jump at the border / elsewhere"
 
 
@@ -76,6 +81,8 @@ def report(measured: dict[str, list[Measured]], folder: Path, setting: Setting) 
         [
             "A hole has no one right filling: two draws of the truth would differ by √2 of what is uncertain, so error alone does not",
             "rank methods; the jump at the border says whether the filling knows of what is around it (real pictures: the first row).",
+            "The last method multiplies p(x0 | x_t), read as a Gaussian of the network's own covariance, so that what is known tells",
+            "the rest of the picture; the others hold the known part in place and leave it to the network to notice.",
         ],
         [str(_pictures(folder, setting))],
         seeds=setting.seeds,
@@ -85,11 +92,13 @@ def report(measured: dict[str, list[Measured]], folder: Path, setting: Setting) 
 def _pictures(folder: Path, setting: Setting) -> Path:
     path = folder / "inpaint.png"
     kinds = variants(setting)
-    with figure(path, 1, len(kinds), size=(5.2, 3.6)) as axes:
+    with figure(path, 1, len(kinds), size=(5.2, 4.2)) as axes:
         for axis, variant in zip(axes[0], kinds):
             model = trained(folder, variant)
             x0 = pictures.clean(model, pictures.own(variant), variant)[: pictures.SHOWN]
             made = filled(model, x0, variant.facts["steps"])
             shown = [x0, x0.masked_fill(hole(x0), float(x0.amin())), *made.values()]
-            strips(axis, pictures.frames(shown), ["x0", "known", "[SD15]", "noised", "carried"], [""] * len(x0))
+            strips(
+                axis, pictures.frames(shown), ["x0", "known", "[SD15]", "noised", "carried", "on x0"], [""] * len(x0)
+            )
     return path
