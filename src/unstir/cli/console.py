@@ -54,15 +54,17 @@ def _live(description: str, unit: str) -> Iterator[Callable[..., None]]:
 
 def _plain(description: str, unit: str, interval: float = 10.0) -> Callable[..., None]:
     begin = last = time.monotonic()
+    ended = False
     before: int | None = None  # what was done in an earlier sitting says nothing of this one's speed
 
     def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last, before
+        nonlocal last, before, ended
         now = time.monotonic()
         before = done if before is None else before
-        if now - last < interval and not (done == total and now - begin > interval):
+        # The end is worth a line at once; after it something may still be measured.
+        if now - last < interval and (ended or done != total or now - begin <= interval):
             return
-        last = now
+        last, ended = now, done == total
         of = f" of {total:,}" if total else ""
         left = f", {(total - done) * (now - begin) / (done - before):.0f} s left" if total and done > before else ""
         say(f"{description}: {done:,}{of} {unit}{left}{', ' + note if note else ''}")
