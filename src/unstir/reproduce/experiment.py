@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,15 +161,16 @@ def _results(work: Sequence[Job], jobs: int, show: Callable[[Sequence[float]], N
     """The jobs and their figures, as they are done; ``show`` is told now and then how many examples each has learned from."""
     if jobs <= 1:
         learned = [0.0] * len(work)
-        for place, job in enumerate(work):
+        with _one_thread():
+            for place, job in enumerate(work):
 
-            def tell(images: int, place: int = place) -> None:
-                learned[place] = images
-                show(learned)
+                def tell(images: int, place: int = place) -> None:
+                    learned[place] = images
+                    show(learned)
 
-            yield job, carry_out_job(job, tell)
+                yield job, carry_out_job(job, tell)
         return
-    # Fresh processes, each on one thread: small networks gain nothing from a second, and torch must not be forked.
+    # Fresh processes, since torch must not be forked.
     context = multiprocessing.get_context("spawn")
     shared = context.Array("d", len(work), lock=False)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone, initargs=(shared,)) as pool:
@@ -188,7 +190,20 @@ _shared: Any = None
 """In a process of its own: how many examples each job has learned from, seen by the one that shows it."""
 
 
-def _alone(shared: Any = None) -> None:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small networks gain nothing from a second, and figures are the same however many runs go on at a time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _alone(shared: Any) -> None:
     import torch
 
     global _shared
