@@ -236,3 +236,17 @@ def test_a_density_and_its_masses_score_alike() -> None:
     as_mass = bits_per_dim(-DiscretizedNormal(mean, variance).log_prob(x).sum()[None], 254)
     as_density = bits_per_dim(-Normal(mean, variance).log_prob(x).sum()[None], 254, density=True)
     torch.testing.assert_close(as_mass, as_density, rtol=0, atol=1e-5)
+
+
+def test_a_point_differs_infinitely_from_all_but_itself() -> None:
+    """As for bits and symbols; and what is no point keeps its gradient beside one."""
+    mean = torch.tensor([0.0, 0.0, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    a = Normal(mean, torch.tensor([0.0, 0.0, 3.0, 1.0], dtype=torch.float64))
+    b = Normal(
+        torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    )
+    assert a.kl(b).tolist() == [0.0, math.inf, math.inf, 2.0]
+    a.kl(b)[3].backward()
+    assert mean.grad is not None
+    assert mean.grad.tolist() == [0.0, 0.0, 0.0, 2.0]
+    assert Normal(b.mean, b.variance).kl(Normal(b.mean, torch.ones(4, dtype=torch.float64)))[0] == math.inf

@@ -80,10 +80,17 @@ class Normal:
         return -0.5 * ((x - self.mean) ** 2 / self._cast(self.variance) + log_scale)
 
     def kl(self, other: Normal) -> Numbers:
-        """``KL(self ‖ other) = ½ (r - 1 - log r + (mean - other.mean)² / other.variance)``, r the ratio of variances."""
-        ratio = self.variance / other.variance
+        """``KL(self ‖ other) = ½ (r - 1 - log r + (mean - other.mean)² / other.variance)``, r the ratio of variances.
+
+        A point differs infinitely from all but itself.
+        """
+        point = other.variance == 0
+        variance = torch.where(point, 1.0, other.variance)
+        ratio = self.variance / variance
         shape_term = ratio - 1 - ratio.log()
-        return 0.5 * (self._cast(shape_term) + (self.mean - other.mean) ** 2 / self._cast(other.variance))
+        apart = 0.5 * (self._cast(shape_term) + (self.mean - other.mean) ** 2 / self._cast(variance))
+        same = (self.variance == 0) & (self.mean == other.mean)
+        return torch.where(point, torch.where(same, 0.0, torch.inf).to(apart), apart)
 
     def entropy(self) -> Numbers:
         """``½ log(2 pi e variance)``, of the mean's shape."""

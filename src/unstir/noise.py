@@ -62,7 +62,10 @@ class NoiseSource:
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"a seed is a whole number from 0 to 2^64 - 1, not {seed}")
         self.seed = seed
-        indices = torch.as_tensor(indices, dtype=torch.int64)
+        given = torch.as_tensor(indices)
+        if given.is_floating_point() and given.numel():
+            raise ValueError("sample indices are whole numbers, and these are not: a fraction would be cut off")
+        indices = given.to(torch.int64)
         if indices.ndim != 1:
             raise ValueError(f"indices must have shape (B,), not {tuple(indices.shape)}")
         # Those already on a device are not checked, since that would wait for it.

@@ -52,6 +52,8 @@ class MinSNR(Objective):
     """
 
     def __init__(self, gamma: float = 5.0) -> None:
+        if not gamma > 0:
+            raise ValueError(f"gamma is the largest SNR that counts, above 0, not {gamma}")
         self.gamma = gamma
 
     def weight(self, denoiser: Denoiser, t: Rows) -> Rows:

@@ -5,10 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.oracles.curves import SCHEDULES
-from tests.oracles.denoisers import Constant
+from tests.oracles.denoisers import Constant as Always
 from unstir.denoisers import Clipped, Condition, Denoiser
-from unstir.processes import Gaussian
-from unstir.schedules import Cosine, InverseTime, LinearBeta
+from unstir.denoisers.discrete import ReversePrediction
+from unstir.distributions import Bernoulli
+from unstir.processes import Binomial, Categorical, Gaussian, Process
+from unstir.schedules import Constant, Cosine, InverseTime, LinearBeta, Schedule
 
 F64 = torch.float64
 
@@ -192,9 +194,74 @@ def test_no_call_edits_its_inputs() -> None:
         Denoiser(Recorder(), process),
         Denoiser(Spread(0.1), process, variance="learned"),
         Clipped(Denoiser(Recorder(5.0), process, "x0")),
-        Constant(process, torch.zeros(2)),
+        Always(process, torch.zeros(2)),
     ):
         prediction = denoiser.predict(x, t)
         _ = prediction.x0, prediction.eps, prediction.v, prediction.score, prediction.reverse(s)
         for before, after in zip(kept, (x, t, s)):
             assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("process", "variance", "shape", "answer"),
+    [
+        (Gaussian(LinearBeta()), "small", (8, 2), (8, 1)),
+        (Gaussian(LinearBeta()), "small", (2, 3, 4, 4), (2, 1, 4, 4)),
+        (Gaussian(LinearBeta()), "small", (2, 3, 4, 4), (2, 6, 4, 4)),
+        (Gaussian(LinearBeta()), "learned", (8, 2), (8, 3)),
+        (Gaussian(LinearBeta()), "learned", (2, 3, 4, 4), (2, 6, 1, 1)),
+        (Binomial(InverseTime(1000)), "small", (8, 2), (8, 1)),
+        (Categorical(InverseTime(1000), 4), "small", (8, 2), (8, 4)),
+        (Categorical(InverseTime(1000), 4), "small", (8, 2), (1, 8)),
+    ],
+)
+def test_an_answer_of_another_shape_is_refused(
+    process: Process, variance: str, shape: tuple[int, ...], answer: tuple[int, ...]
+) -> None:
+    """Else it would broadcast against x_t, or be cut in the wrong place, and train to something."""
+
+    class Says(nn.Module):
+        def forward(self, x: Tensor, time: Tensor, condition: Condition | None = None) -> Tensor:
+            return torch.zeros(answer)
+
+    x = torch.zeros(shape, dtype=torch.int64 if isinstance(process, Categorical) else torch.float32)
+    with pytest.raises(ValueError, match=r"channels out"):
+        Denoiser(Says(), process, variance=variance).predict(x, 5)
+
+
+def test_a_range_that_does_not_rise_is_refused() -> None:
+    with pytest.raises(ValueError, match="rises"):
+        Clipped(Denoiser(Recorder(), Gaussian(LinearBeta())), 1.0, -1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("schedule", [InverseTime(1000), Cosine(1000)])
+def test_the_next_bits_tell_the_clean_ones(schedule: Schedule, dtype: torch.dtype) -> None:
+    """A step made of p(x0) gives p(x0) back, also where float32 has few digits left for the difference that tells them apart."""
+    process = Binomial(schedule, 0.2)
+    x_t = torch.tensor([[0.0, 1.0]], dtype=dtype).expand(4, 2)
+    t = torch.tensor([2.0, 300.0, 900.0, 1000.0], dtype=F64)
+    x0 = Bernoulli.from_probs(torch.tensor([[0.3, 0.7]], dtype=F64).expand(4, 2))
+    step = process.posterior(x_t.double(), x0, t - 1, t).logits.to(dtype)
+    found = ReversePrediction(process, x_t, t, step).x0
+    told = (
+        process.posterior(x_t.double(), torch.ones_like(x_t.double()), t - 1, t).mean
+        - process.posterior(x_t.double(), torch.zeros_like(x_t.double()), t - 1, t).mean
+    )
+    # What the rounding of the step's own logits to the dtype leaves.
+    torch.testing.assert_close(
+        found.mean.double(), x0.mean, rtol=0, atol=float((4 * torch.finfo(dtype).eps / told).amax())
+    )
+    assert found.logits.dtype == dtype
+
+
+def test_a_step_that_tells_nothing_of_the_clean_bits_leaves_them_to_the_prior() -> None:
+    """alpha_bar so small that the posterior is the same for both values of x0."""
+    process = Binomial(Constant(1000, 0.05), 0.2)
+    x_t, t = torch.tensor([[0.0, 1.0]]), torch.tensor([1000.0], dtype=F64)
+    step = process.step(x_t, t - 1, t).logits
+    x0 = ReversePrediction(process, x_t, t, step).x0.mean
+    assert bool(((x0 >= 0) & (x0 <= 1)).all())
+    process = Binomial(Constant(1000, 0.5), 0.2)
+    x0 = ReversePrediction(process, x_t, t, process.step(x_t, t - 1, t).logits).x0.mean
+    torch.testing.assert_close(x0, torch.full_like(x0, 0.2))

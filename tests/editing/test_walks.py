@@ -13,7 +13,8 @@ from torch import Tensor
 from tests.oracles.denoisers import through
 from unstir.denoisers import DenoiserBase, FiniteDenoiser, GaussianMixtureDenoiser
 from unstir.distributions import Bernoulli, Categorical, Distribution, Normal
-from unstir.editing import DENOISE, INPAINT, Guide, Multiply, Observe, denoise, inpaint
+from unstir.editing import DENOISE, INPAINT, Guide, Multiply, Observe, denoise, inpaint, likelihood, matched
+from unstir.editing.factors import product
 from unstir.processes import Binomial, Gaussian
 from unstir.processes import Categorical as CategoricalChain
 from unstir.samplers import DDIM, Ancestral, Grid, Heun, sample, walk
@@ -202,3 +203,50 @@ def test_matched_denoising_returns_draws_of_the_posterior() -> None:
     expected = odds / (1 + odds)
     out = denoise(mixture, torch.full((n, 1), y, dtype=F64), 1.0, Grid.trailing(Cosine(60), 60), method="matched")
     assert float((out > 0).double().mean()) == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / n))
+
+
+@pytest.mark.parametrize("method", DENOISE)
+def test_restoring_edits_none_of_its_inputs(method: str) -> None:
+    process = Gaussian(Cosine(20))
+    denoiser = GaussianMixtureDenoiser(process, torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
+    y = torch.tensor([[0.5, -1.0], [1.5, 0.2]])
+    known = torch.tensor([[True, False], [False, True]])
+    kept = [tensor.clone() for tensor in (y, known)]
+    grid = Grid.uniform(process.schedule, 5)
+    denoise(denoiser, y, 0.5, grid, method=method)
+    if method in INPAINT:
+        inpaint(denoiser, y, known, grid, method=method)
+    inpaint(denoiser, y, known, grid, method="renoised")
+    assert all(torch.equal(a, b) for a, b in zip(kept, (y, known)))
+
+
+@pytest.mark.parametrize(
+    ("process", "y"),
+    [
+        (Gaussian(Cosine(20)), torch.tensor([[math.nan, 1.0]])),
+        (Gaussian(Cosine(20)), torch.tensor([[1, 2]])),
+        (Binomial(InverseTime(20)), torch.tensor([[0.3, 2.0]])),
+        (Binomial(InverseTime(20)), torch.tensor([[math.nan, 1.0]])),
+        (CategoricalChain(InverseTime(20), 4), torch.tensor([[7, 1]])),
+        (CategoricalChain(InverseTime(20), 4), torch.tensor([[0.5, 1.0]])),
+        (CategoricalChain(InverseTime(20), 4, "absorbing"), torch.tensor([[4, 1]])),
+    ],
+)
+def test_an_observation_that_is_no_data_is_refused(process: Gaussian | Binomial | CategoricalChain, y: Tensor) -> None:
+    """Else it would come back as a confident answer. What was not observed has a noise that says so."""
+    with pytest.raises(ValueError, match="an observation of"):
+        likelihood(process, y, 0.1)
+
+
+def test_what_was_not_observed_may_hold_anything() -> None:
+    r = likelihood(Gaussian(Cosine(20)), torch.tensor([[math.nan, 1.0]]), torch.tensor([[math.inf, 0.1]]))
+    assert product(Normal(torch.zeros(1, 2), torch.ones(())), r).mean[0, 0] == 0
+
+
+def test_an_observation_cleaner_than_the_first_step_does_not_begin_a_chain() -> None:
+    """No network was ever asked about a time below 1."""
+    process = Gaussian(Cosine(20))
+    first = float((process.schedule.sigma(1) / process.schedule.alpha(1)) ** 2)
+    assert matched(process, torch.zeros(1, 1), first * 1.01)[0] > 1
+    with pytest.raises(ValueError, match="less noisy than the chain's first step"):
+        matched(process, torch.zeros(1, 1), first * 0.99)

@@ -321,3 +321,13 @@ def test_bad_chains_and_bad_data_are_refused() -> None:
                 f(k, law, 1, 2)
     with pytest.raises(ValueError, match="7 channels"):
         process.x0_of(torch.zeros(1, 7))
+
+
+def test_a_mask_is_never_clean_data_whatever_is_said_of_it() -> None:
+    """Masses given to the mask are taken away and the rest renormalised, before Bayes."""
+    process = Categorical(InverseTime(5), 2, "absorbing")
+    x_t = torch.tensor([[2, 0]])
+    said = torch.tensor([[[0.5, 0.0, 3.0], [0.5, 0.0, 3.0]]], dtype=F64)
+    for average in (process.posterior, process.joint_posterior):
+        with_mask, without = (average(x_t, distributions.Categorical(x), 2, 4).log_probs for x in (said, said[..., :2]))
+        torch.testing.assert_close(with_mask, without, rtol=0, atol=1e-14)

@@ -190,7 +190,7 @@ def test_declared_calls_are_counted_calls(sampler: Sampler, n: int) -> None:
 
 @pytest.mark.parametrize("sampler", [DDIM(), DDIM(1.0), Ancestral(), Heun()], ids=lambda s: type(s).__name__)
 def test_float32_follows_float64_also_where_alpha_is_tiny(sampler: Sampler) -> None:
-    """Trap 12: the exact denoiser on the cosine end, in float32, through eps."""
+    """Trap 12: the exact denoiser on the cosine end, in float32, through v."""
     schedule = Cosine(1000)
     denoiser = through(gaussian_denoiser(Gaussian(schedule), M, V), "v")
     for spacing in SPACINGS:

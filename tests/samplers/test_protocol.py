@@ -254,3 +254,11 @@ def test_walking_leaves_the_callers_gradients_alone() -> None:
         assert torch.is_grad_enabled()
         assert not state.x.requires_grad
         assert not prediction.x0.requires_grad
+
+
+def test_a_walk_from_beyond_the_chains_end_is_refused() -> None:
+    """A grid made from another schedule."""
+    denoiser = gaussian_denoiser(Gaussian(LinearBeta(10, 0.05, 0.5)), 0.0, 1.0)
+    for grid in (Grid.trailing(LinearBeta(), 10), Grid.custom([20, 5, 0])):
+        with pytest.raises(ValueError, match="ends at T = 10"):
+            sample(denoiser, DDIM(), grid, (2, 1))

@@ -23,6 +23,8 @@ def entropy_bounds(process: Process, x0: Data) -> tuple[Vector64, Vector64]:
     Returns:
         lower and upper for t = 1 … T, nats per whole sample, float64 (T,). At t = 1 real numbers have lower = -inf.
     """
+    if not len(x0):
+        raise ValueError("the entropies are averages over data, and need at least one sample")
     x0 = _exact(x0)
     lower, upper = [], []
     at_s = _entropy(process, x0, 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from unstir.bound.terms import nats, step_nats
+from unstir.bound.terms import nats, precise, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
 from unstir.shapes import Data, Vector64
@@ -57,7 +57,9 @@ def rate_distortion(
         noise: default a source of seed 0 with indices 0 … B-1; the draws of :func:`variational_bound` with one draw.
         progress: called with (network calls done, all).
     """
-    process = denoiser.process
+    process, x0 = denoiser.process, precise(x0)
+    if not len(x0):
+        raise ValueError("a curve of rate and distortion is an average, and needs at least one sample")
     noise = NoiseSource(0, range(len(x0)), x0.device) if noise is None else noise
     floating = x0.dtype if x0.is_floating_point() else torch.float32
     prior = process.prior(x0.shape, floating, x0.device)

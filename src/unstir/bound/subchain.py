@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from unstir.bound.terms import DecoderVariance, decoder_nats, step_nats
+from unstir.bound.terms import DecoderVariance, decoder_nats, precise, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
 from unstir.shapes import Data, Instants, Table
@@ -39,7 +39,9 @@ def bound_terms(
     Raises:
         ValueError: for times that do not rise, and for ``decoder_variance="ho20"``, which is no matter of one pair.
     """
-    process = denoiser.process
+    process, x0 = denoiser.process, precise(x0)
+    if not len(x0):
+        raise ValueError("the terms are averages over data, and need at least one sample")
     if decoder_variance == "ho20":
         raise ValueError(
             'the decoder "ho20" depends on the next time of the chain, which is yet to be found: use "beta_1"'
@@ -73,7 +75,7 @@ def shortest_chain(terms: Table, steps: int) -> list[int]:
     """
     n = len(terms) - 1
     if not 1 <= steps <= n:
-        raise ValueError(f"a chain of {steps} steps needs as many times to choose from: there are {n}")
+        raise ValueError(f"there are {n} times to choose from, so a chain has 1 to {n} steps, not {steps}")
     cost = torch.full((n + 1,), torch.inf, dtype=torch.float64)
     cost[0] = 0
     came_from = []

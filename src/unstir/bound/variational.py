@@ -15,7 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unstir.bound.terms import DecoderVariance, decoder_nats, forward_nats, nats, step_nats
+from unstir.bound.interval import Z95, mean_interval, student
+from unstir.bound.terms import DecoderVariance, decoder_nats, forward_nats, nats, precise, step_nats
 from unstir.denoisers import Condition, DenoiserBase
 from unstir.noise import NoiseSource
 from unstir.shapes import Data, Instants, Numbers, Rows, Rows64, RowTable64
@@ -84,8 +85,8 @@ class Bound:
         """``K - L_null`` with ``L_null = log pi(x0)``: bits gained over the prior, (B,) [SD15 table 1]."""
         return self.k_bits + self._convention.null / math.log(2)
 
-    def interval(self, values: Rows | None = None, z: float = 1.96) -> tuple[float, float]:
-        """Mean over the samples, and half of its confidence interval from their spread (95 % by default), nats.
+    def interval(self, values: Rows | None = None, z: float = Z95) -> tuple[float, float]:
+        """Mean over the samples, and half of its confidence interval from their spread: :func:`mean_interval`, nats.
 
         It speaks of the data that the samples were drawn from. For these very samples the draws alone are uncertain: see
         :meth:`draws_interval`.
@@ -94,10 +95,9 @@ class Bound:
             values: (B,), another figure of the same samples, such as :attr:`k_bits`; by default :attr:`total`.
         """
         values = self.total if values is None else values
-        half = float(z * values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
-        return float(values.mean()), half
+        return mean_interval(values, z)
 
-    def draws_interval(self, z: float = 1.96) -> tuple[float, float]:
+    def draws_interval(self, z: float = Z95) -> tuple[float, float]:
         """Mean of :attr:`total` over the samples, and half of the interval that holds the exact expectation over the draws.
 
         Few draws tell little about how much draws differ, so z is stretched to the quantile of Student's t that leaves as
@@ -111,7 +111,7 @@ class Bound:
             raise ValueError("one draw a term does not tell how much draws differ: take draws=2 or more")
         square = self.standard_error.square()
         freedom = float((self.draws - 1) * square.sum() ** 2 / square.square().sum().clamp(min=1e-300))
-        return float(self.total.mean()), _student(z, freedom) * float(square.sum().sqrt()) / len(self.total)
+        return float(self.total.mean()), student(z, freedom) * float(square.sum().sqrt()) / len(self.total)
 
     @property
     def _convention(self) -> Convention2015:
@@ -165,7 +165,7 @@ def variational_bound(
     """
     if draws < 1:
         raise ValueError(f"the bound needs at least one draw for each term, not {draws}")
-    process = denoiser.process
+    process, x0 = denoiser.process, precise(x0)
     decoder = decoder or process.decoder
     chain = _chain(times, process.T)
     noise = NoiseSource(0, range(len(x0)), x0.device) if noise is None else noise
@@ -211,18 +211,6 @@ def variational_bound(
         standard_error=torch.stack(square_errors).sum(0).sqrt() if draws > 1 else None,
         convention=convention,
     )
-
-
-def _student(z: float, freedom: float) -> float:
-    """The quantile of Student's t beyond which lies as much as beyond z in the standard normal."""
-    if not 0 < freedom < 1e4:
-        return z
-    # With t = sqrt(freedom) tan(angle) the density of the angle is cos(angle)^(freedom - 1), on a quarter turn.
-    angle = torch.linspace(0, math.pi / 2, 100_001, dtype=torch.float64)[:-1]
-    density = angle.cos() ** (freedom - 1)
-    within = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, angle)])
-    place = int(torch.searchsorted(within, math.erf(z / math.sqrt(2)) * within[-1]))
-    return math.sqrt(freedom) * math.tan(float(angle[min(place, len(angle) - 1)]))
 
 
 def _floating(x0: Tensor) -> torch.dtype:

@@ -98,6 +98,8 @@ def analytic_variance(
     if times is None:
         times = (torch.linspace(0, 1, _MOST, dtype=torch.float64) ** 2 * (process.T - 1) + 1).round().unique()
     times = torch.as_tensor(times, dtype=torch.float64).cpu()
+    if not len(x0):
+        raise ValueError("the error of x0 is an average over data, and needs at least one sample")
     noise = NoiseSource(0, range(len(x0)), x0.device) if noise is None else noise
     parts = math.ceil(len(x0) / batch)
     squares = torch.zeros(len(times), dtype=torch.float64, device=x0.device)

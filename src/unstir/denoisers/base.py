@@ -109,6 +109,14 @@ class Denoiser(DenoiserBase):
         """The network's own output and, where the variance is learned, its second half; both (B, *E), in x_t's dtype."""
         x_in, time = self.parameterisation.inputs(x_t, t)
         raw = self.network(x_in, time, condition).to(x_in.dtype)
+        channels = self.process.features(x_t.shape[1:])[1] * (2 if self.variance in variances.LEARNED else 1)
+        expected = (len(x_t), channels, *x_t.shape[2:])
+        if tuple(raw.shape) != expected:
+            # Else it would broadcast against x_t, or be cut in the wrong place, without a word.
+            raise ValueError(
+                f"the network answers data of shape {tuple(x_t.shape)} with {tuple(raw.shape)}, where the prediction "
+                f'"{self.parameterisation.name}" with variance {self.variance!r} needs {expected}: give it {channels} channels out'
+            )
         if self.variance not in variances.LEARNED:
             return raw, None
         raw, spread = raw.chunk(2, dim=1)
@@ -133,6 +141,8 @@ class Clipped(DenoiserBase):
 
     def __init__(self, denoiser: DenoiserBase, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__()
+        if not low < high:
+            raise ValueError(f"the data's range rises from low to high, and {low:g} … {high:g} does not")
         self.denoiser = denoiser
         self.process = denoiser.process
         self.consecutive = denoiser.consecutive

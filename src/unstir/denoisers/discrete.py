@@ -97,10 +97,17 @@ class ReversePrediction(PredictionBase):
 
     @property
     def x0(self) -> Bernoulli:
-        """The clean bits that would make this step: ``p = sum_x0 p(x0) q(x_{t-1} | x_t, x0)`` solved for p(x0 = 1), cut to 0 … 1."""
-        one = torch.ones_like(self.x_t)
-        high, low = (self.process.posterior(self.x_t, bit * one, self.t - 1, self.t).mean for bit in (1, 0))
-        return Bernoulli.from_probs(((self.logits.sigmoid() - low) / (high - low)).clamp(0, 1))
+        """The clean bits that would make this step: ``p = sum_x0 p(x0) q(x_{t-1} | x_t, x0)`` solved for p(x0 = 1), cut to 0 … 1.
+
+        Where the step is the same whatever x0 is, it says nothing of x0, and p is the prior's pi.
+        """
+        # A difference of two near numbers: in float32 little of it would be left.
+        x_t = self.x_t.double()
+        high, low = (self.process.posterior(x_t, torch.full_like(x_t, bit), self.t - 1, self.t).mean for bit in (1, 0))
+        silent = high == low
+        p = ((self.logits.double().sigmoid() - low) / torch.where(silent, 1.0, high - low)).clamp(0, 1)
+        p = torch.where(silent, self.process.pi, p)
+        return Bernoulli(Bernoulli.from_probs(p).logits.to(self.logits.dtype))
 
     @property
     def likeliest(self) -> Data:

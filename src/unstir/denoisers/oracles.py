@@ -38,6 +38,8 @@ class GaussianMixtureDenoiser(DenoiserBase):
         self, process: Gaussian, weights: Weights, means: Means, covariances: Covariances, variance: Variance = "small"
     ) -> None:
         super().__init__()
+        if bool((weights < 0).any()) or abs(float(weights.double().sum()) - 1) > 1e-5:
+            raise ValueError("the weights of a mixture are probabilities: 0 or above, and summing to 1")
         self.process = process
         self.variance = variance
         self.log_weights = weights.double().log()

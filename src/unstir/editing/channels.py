@@ -29,7 +29,7 @@ def likelihood(process: Any, y: Data, noise: Noise) -> Distribution:
         y: (B, *E). noise: one number, or a tensor that broadcasts against y; 0 is a value known exactly.
 
     Raises:
-        ValueError: for noise that is no variance, respectively no probability.
+        ValueError: for noise that is no variance, respectively no probability, and for a y that is no data.
     """
     raise ValueError(f"a {type(process).__name__} chain has no channel of noise")
 
@@ -39,18 +39,29 @@ def _(process: Gaussian, y: Tensor, noise: Noise) -> Normal:
     variance = torch.as_tensor(noise, dtype=torch.float64, device=y.device)
     if not bool((variance >= 0).all()):  # asked this way round, NaN is refused too
         raise ValueError("the noise of an observation is a variance: 0 or above")
+    if not y.is_floating_point() or not bool((y.isfinite() | variance.isposinf()).all()):
+        raise ValueError(
+            "an observation of real numbers is finite and floating-point: give what was not observed an infinite variance"
+        )
     return Normal(y, variance)
 
 
 @likelihood.register
 def _(process: Binomial, y: Tensor, noise: Noise) -> Bernoulli:
     flip = _probability(noise, y)
+    if not bool(((y == 0) | (y == 1)).all()):
+        raise ValueError("an observation of bits is 0 and 1: give what was not observed a noise of 0.5")
     return Bernoulli((2 * y.double() - 1) * (torch.log1p(-flip) - flip.log()))
 
 
 @likelihood.register
 def _(process: Categorical, y: Tensor, noise: Noise) -> distributions.Categorical:
     replaced = _probability(noise, y)[..., None]
+    if y.dtype != torch.int64 or not bool(((y >= 0) & (y < process.classes)).all()):
+        raise ValueError(
+            f"an observation of symbols is int64, 0 … {process.classes - 1}: give what was not observed the noise "
+            f"{process.classes - 1}/{process.classes}"
+        )
     here = y[..., None] == torch.arange(process.classes, device=y.device)
     return distributions.Categorical(
         torch.where(here, torch.log1p(-replaced), replaced.log() - math.log(process.classes - 1))
@@ -62,11 +73,11 @@ def matched(process: Any, y: Data, noise: float) -> tuple[float, Data]:
     """The time tau at which the forward chain has done to x0 just what the noise did, and y on the scale of x_tau.
 
     ``q(x_tau | x0)`` is then the likelihood of y, so the reverse chain begun there draws from ``p(x0 | y)`` itself, whatever the
-    data. Real numbers: ``sigma_tau² / alpha_tau² = noise``. Bits with pi = 1/2: ``alpha_bar_tau = 1 - 2 noise``. Symbols in the
-    uniform chain: ``alpha_bar_tau = 1 - noise K/(K - 1)``.
+    data. tau is seldom whole, and the denoiser is asked about that very time. Real numbers: ``sigma_tau² / alpha_tau² = noise``.
+    Bits with pi = 1/2: ``alpha_bar_tau = 1 - 2 noise``. Symbols in the uniform chain: ``alpha_bar_tau = 1 - noise K/(K - 1)``.
 
     Raises:
-        ValueError: if there is no such time.
+        ValueError: if there is no such time from 1 on.
     """
     raise ValueError(f"a {type(process).__name__} chain has no channel of noise")
 
@@ -105,7 +116,12 @@ def _time_kept(process: Any, kept: float) -> float:
 def _time(process: Any, log_snr: float) -> float:
     if log_snr < float(process.schedule.log_snr(process.T)):
         raise ValueError("the observation is noisier than the chain's end: there is no time to start from")
-    return float(process.schedule.time(log_snr))
+    tau = float(process.schedule.time(log_snr))
+    if tau < 1:
+        raise ValueError(
+            "the observation is less noisy than the chain's first step, where no denoiser was ever asked: give it as a factor"
+        )
+    return tau
 
 
 def _probability(noise: Noise, y: Tensor) -> Tensor:

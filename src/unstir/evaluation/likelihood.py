@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 
-from unstir.bound import bits_per_dim
+from unstir.bound import bits_per_dim, mean_interval
 from unstir.data import Split
 from unstir.evaluation import chains
 from unstir.processes import Gaussian
 from unstir.runs import Model
 from unstir.schedules import PRIOR_KL_LIMIT
-
-_Z95 = 1.96  # of the standard normal: 95 % of it lies within
 
 
 @dataclass(frozen=True)
@@ -125,11 +123,11 @@ def measure(
         # A density in the points' own units: the scaling stretched each of the D coordinates.
         nats[:, 1] += dims * math.log(model.spec.scaling.scale)
     values = bits_per_dim(nats, dims) if eight_bit else nats / math.log(2)
-    totals, means = values.sum(1), values.mean(0)
+    (total, half_width), means = mean_interval(values.sum(1)), values.mean(0)
     return Likelihood(
         unit="bits/dim" if eight_bit else "bits/item",
-        total=float(totals.mean()),
-        half_width=float(_Z95 * totals.std() / math.sqrt(len(totals))) if len(totals) > 1 else math.inf,
+        total=total,
+        half_width=half_width,
         prior=float(means[0]),
         steps=float(means[2:].sum()),
         decoder=float(means[1]),

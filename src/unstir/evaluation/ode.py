@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from unstir.bound import bits_per_dim
+from unstir.bound import bits_per_dim, mean_interval
 from unstir.data import Split
 from unstir.errors import UserError
 from unstir.likelihood import ode_log_likelihood
 from unstir.processes import Gaussian
 from unstir.runs import Model
 
-_Z95 = 1.96
 _EXACT_UP_TO = 8  # numbers in an item for which the divergence is taken exactly: one backward pass for each
 
 
@@ -112,11 +111,12 @@ def measure(
         # A density in the data's own units: the scaling stretched each of the D coordinates.
         nats = nats + dims * math.log(spec.scaling.scale)
     values = bits_per_dim(nats, dims, density=True) if spec.eight_bit else nats / math.log(2)
+    total, half_width = mean_interval(values)
     first = float(process.schedule.time(-2 * math.log(1e-3))) if start is None else start
     return OdeResult(
         unit="bits/dim" if spec.eight_bit else "bits/item",
-        total=float(values.mean()),
-        half_width=float(_Z95 * values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf,
+        total=total,
+        half_width=half_width,
         start_shift=float(torch.cat(shifts).mean()) / math.log(2) / (dims if spec.eight_bit else 1),
         start=first,
         noise=float((process.schedule.sigma(first) / process.schedule.alpha(first)).detach()),

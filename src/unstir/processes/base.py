@@ -69,9 +69,39 @@ class Process(ABC):
     def step_entropy(self, x0: Data, s: RowTimes, t: RowTimes) -> Reals:
         """``H(x_t | x_s, x0)``: the entropy of the step, averaged over ``q(x_s | x0)`` exactly, nats (B, *E)."""
 
+    def features(self, shape: Sequence[int]) -> tuple[int, int]:
+        """A network's channels, in and out, for an event of the given shape (C, …): C and C, unless states are shown as channels."""
+        return shape[0], shape[0]
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What :func:`unstir.processes.from_description` needs, beside the schedule, to make this process again."""
+
+    def column(self, t: Time, like: Anything) -> Column64:
+        """A time of this chain as :func:`column` gives it.
+
+        Raises:
+            ValueError: for a time outside 0 … T. Those on a device are not looked at, which would wait for it.
+        """
+        t = column(t, like)
+        if t.device.type == "cpu":
+            inside = (t >= 0) & (t <= self.T)  # asked this way round, NaN is refused too
+            if not bool(inside.all()):
+                raise ValueError(f"time {float(t[~inside][0]):g} lies outside 0 … {self.T}, this chain's times")
+        return t
+
+    def columns(self, s: Time, t: Time, like: Anything) -> tuple[Column64, Column64]:
+        """Two times of this chain, s before t.
+
+        Raises:
+            ValueError: for times outside 0 … T, or in the other order; as for :meth:`column` on the CPU alone.
+        """
+        s, t = self.column(s, like), self.column(t, like)
+        if t.device.type == "cpu" and bool((s > t).any()):
+            raise ValueError(
+                f"a step leads from s to a later t, and here s = {float(s.max()):g} lies after t = {float(t.min()):g}"
+            )
+        return s, t
 
 
 def column(t: Time, like: Anything) -> Column64:

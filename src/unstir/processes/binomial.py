@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from unstir.distributions import Bernoulli, Distribution
 from unstir.noise import NoiseSource
-from unstir.processes.base import Process, column
+from unstir.processes.base import Process
 from unstir.processes.keeping import log_kept
 from unstir.schedules import Schedule
 from unstir.shapes import Data, Logits, Raw, Reals, Reals64, RowSteps, RowTimes, States
@@ -47,7 +47,7 @@ class Binomial(Process):
 
     def step(self, x_s: Data, s: RowTimes, t: RowTimes) -> Bernoulli:
         """``q(x_t | x_s)``: a 1 with probability ``a x_s + pi (1 - a)``."""
-        one, zero = self._kernel(column(s, x_s), column(t, x_s))
+        one, zero = self._kernel(*self.columns(s, t, x_s))
         return Bernoulli(_choose(_bits(x_s), one, zero))
 
     def marginal(self, x0: Data, t: RowTimes) -> Bernoulli:
@@ -60,7 +60,7 @@ class Binomial(Process):
         When x0 is itself a distribution p(x0), the posterior is averaged over it: ``sum_x0 p(x0) q(x_s | x_t, x0)``. That is
         ``q(x_s | x_t)`` exactly when p(x0) is ``q(x0 | x_t)``. At s = 0 it is x0 itself.
         """
-        s, t = column(s, x_t), column(t, x_t)
+        s, t = self.columns(s, t, x_t)
         seen = self._likelihood(x_t, s, t)
         one, zero = self._kernel(torch.zeros_like(s), s)
         if isinstance(x0, Tensor):
@@ -73,7 +73,7 @@ class Binomial(Process):
         It takes p(x0) for what was known before x_t was seen, so with ``p(x0) = q(x0 | x_t)`` it counts x_t twice, and is another
         thing than :meth:`posterior`; for a point x0 the two agree.
         """
-        s, t = column(s, x_t), column(t, x_t)
+        s, t = self.columns(s, t, x_t)
         one, zero = (logits.to(x_t.dtype) for logits in self._kernel(torch.zeros_like(s), s))
         return Bernoulli(self._likelihood(x_t, s, t) + _mixture(x0, one, zero).logits)
 
@@ -117,10 +117,6 @@ class Binomial(Process):
     def logits_of(self, log_masses: Logits) -> Reals:
         """What a network would say for log masses (B, *E, 2): the inverse of :meth:`x0_of`."""
         return log_masses[..., 1] - log_masses[..., 0]
-
-    def features(self, shape: Sequence[int]) -> tuple[int, int]:
-        """A network's channels, in and out, for an event of the given shape (C, …): C and C."""
-        return shape[0], shape[0]
 
     def _kernel(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of x_t given ``x_s = 1`` and given ``x_s = 0``: float64, ±inf where a = 1."""

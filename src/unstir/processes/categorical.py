@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot, pad
 
 from unstir import distributions
 from unstir.noise import NoiseSource
-from unstir.processes.base import Process, column
+from unstir.processes.base import Process
 from unstir.processes.keeping import log_kept
 from unstir.schedules import Schedule, Time
 from unstir.shapes import Data, Logits, Raw, Reals, Reals64, RowSteps, RowTimes, States
@@ -171,7 +171,7 @@ class Categorical(Process):
 
     def _kept(self, s: Time, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
         """``log a, log(1 - a)`` with a last dimension for the states: float64, (B, 1, …, 1)."""
-        log_a, log_new = log_kept(self.schedule, column(s, like), column(t, like))
+        log_a, log_new = log_kept(self.schedule, *self.columns(s, t, like))
         return log_a[..., None], log_new[..., None]
 
     def _is(self, x: Tensor) -> Tensor:
@@ -180,13 +180,13 @@ class Categorical(Process):
     def _log_probs(self, x0: distributions.Distribution) -> Tensor:
         if not isinstance(x0, distributions.Categorical):
             raise ValueError(f"x0 is classes or a Categorical distribution of them, not {type(x0).__name__}")
-        return self._padded(x0.log_probs)
+        return self._padded(x0.logits).log_softmax(-1)
 
     def _padded(self, logits: Tensor) -> Tensor:
         """Logits over the K classes or the S states as those over the S states: a mask is never clean data."""
         if logits.shape[-1] not in (self.classes, self.states):
             raise ValueError(f"x0 has {self.classes} classes, and {logits.shape[-1]} logits were given for it")
-        return pad(logits, (0, self.states - logits.shape[-1]), value=-torch.inf)
+        return pad(logits[..., : self.classes], (0, self.states - self.classes), value=-torch.inf)
 
     def _known(self, x: Tensor, states: int) -> Tensor:
         if x.dtype != torch.int64:

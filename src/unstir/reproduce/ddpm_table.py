@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir import data
-from unstir.bound import variational_bound
+from unstir.bound import mean_interval, variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.denoisers import Clipped
 from unstir.networks import presets
@@ -97,9 +97,10 @@ def measure(model: Model, dataset: Dataset, variant: Variant, setting: Setting) 
         SAMPLES, sampler="ancestral", steps=model.denoiser.process.T, batch=250, seed=model.config.seed
     )
     train = model.inside(np.asarray(dataset.train.x))
+    mean, half = mean_interval(bits)
     figures = {
-        "bits": float(bits.mean()),
-        "spread": float(1.96 * bits.std() / math.sqrt(len(bits))),
+        "bits": mean,
+        "spread": half,
         "distance": 1000 * Features.fitted(train).distance(model.inside(drawn), train),
     }
     # JSON holds no infinity; a run that went astray has no figure.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unstir import data
-from unstir.bound import variational_bound
+from unstir.bound import mean_interval, variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.data.dead_leaves import NOISE
 from unstir.evaluation.figures import forward_film, reverse_film
@@ -105,9 +105,10 @@ def measure(model: Model, dataset: Dataset, variant: Variant, setting: Setting) 
         k.append(bound.k_bits / pixels)
         over_null.append(bound.k_minus_null_bits / pixels)
     bits = torch.cat(k)
+    mean, half = mean_interval(bits)
     return {
-        "k": float(bits.mean()),
-        "k_spread": float(1.96 * bits.std() / math.sqrt(len(bits))),
+        "k": mean,
+        "k_spread": half,
         "over_null": float(torch.cat(over_null).mean()),
         "windows": len(bits),
         "terms": terms,
@@ -150,7 +151,7 @@ def report(measured: dict[str, list[Measured]], folder: Path, setting: Setting) 
     pixels = math.prod(windows.spec.shape)
     null = float(-0.5 * (np.square(heldout, dtype=np.float64).mean() + math.log(2 * math.pi)) / math.log(2))
     gaussian = gaussian_log2_density(np.asarray(windows.train.x), heldout) / pixels
-    half = 1.96 * gaussian.std(ddof=1) / math.sqrt(len(gaussian))
+    _, half = mean_interval(torch.from_numpy(gaussian))
     rows = [
         _row("noise alone (no model can pass it)", noise_bits(), null),
         _row("Gaussian, all of its covariance", float(gaussian.mean()), null, half),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# Of Student's t: 97.5 % lies below, for 1, 2, … degrees of freedom.
-_T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+import torch
+
+from unstir.bound import mean_interval
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,8 @@ class Figure:
     @classmethod
     def over(cls, values: Sequence[float]) -> Figure:
         """The mean of what each seed gave."""
-        n = len(values)
-        mean = sum(values) / n
-        if n < 2:
-            return cls(mean, None, tuple(values))
-        spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-        return cls(mean, _T975[min(n - 1, len(_T975)) - 1] * spread / math.sqrt(n), tuple(values))
+        mean, half = mean_interval(torch.tensor(values, dtype=torch.float64))
+        return cls(mean, half if len(values) > 1 else None, tuple(values))
 
     def text(self, digits: int = 3) -> str:
         half = "" if self.half_width is None else f" ± {self.half_width:.{digits}f}"

@@ -117,6 +117,11 @@ def check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
             f"{type(sampler).__name__.lower()} moves along real numbers, which this data is not: use the sampler "
             f'"{denoiser.process.sampler}"'
         )
+    if not float(grid.times[0]) <= denoiser.process.T:
+        raise ValueError(
+            f"the walk begins at time {float(grid.times[0]):g}, and this chain ends at T = {denoiser.process.T}: make the grid "
+            "from the denoiser's own schedule"
+        )
     if denoiser.consecutive and not bool((grid.times.diff() == -1).all()):
         raise ValueError(
             f"this network speaks of the step from t to t - 1 alone: walk the whole chain, steps = {denoiser.process.T}"
