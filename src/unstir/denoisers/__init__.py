@@ -1,6 +1,6 @@
 """Denoisers: networks read as predictions about x0, wrappers around them, and exact solutions."""
 
-from unstir.denoisers.analytic import AnalyticVariance, analytic_variance, score_error
+from unstir.denoisers.analytic import AnalyticVariance, analytic_variance, fit_variance, score_error
 from unstir.denoisers.base import Clipped, Denoiser, DenoiserBase
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.discrete import DiscretePrediction
@@ -22,5 +22,6 @@ __all__ = [
     "Prediction",
     "PredictionBase",
     "analytic_variance",
+    "fit_variance",
     "score_error",
 ]

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from unstir.denoisers import variance as variances
+from unstir.denoisers.base import DenoiserBase
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.prediction import Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
 from unstir.shapes import Data, Instants, Numbers64, Scalar64, Times, Vector64
-
-if TYPE_CHECKING:
-    from unstir.denoisers.base import DenoiserBase
 
 _MOST = 100  # times at which the error is measured unless told otherwise
 
@@ -113,6 +112,27 @@ def analytic_variance(
                 progress(k * parts + i + 1, len(times) * parts)
     # A denoiser without any error would have no density to give: the floor is far below what float32 can tell apart.
     return AnalyticVariance(process, times, (squares / x0.numel()).clamp(min=1e-30).cpu())
+
+
+def fit_variance(denoiser: DenoiserBase, x0: Data, **options: Any) -> AnalyticVariance:
+    """Measures :func:`analytic_variance` and gives it to the denoiser, which uses it from now on.
+
+    Of a wrapper it is the wrapper's own error that is measured.
+
+    Args:
+        x0: (B, *E), training data. options: ``condition, times, batch, noise, progress``, as of :func:`analytic_variance`.
+
+    Raises:
+        ValueError: for bits and symbols, which have no variance to choose, and for a network that says its own.
+    """
+    inner = denoiser
+    while isinstance(within := getattr(inner, "denoiser", None), DenoiserBase):
+        inner = within
+    if getattr(inner, "variance", None) in variances.LEARNED:
+        raise ValueError("this network says its reverse variance itself, so there is none to fit to data")
+    rule = analytic_variance(denoiser, x0, **options)
+    inner.variance = rule  # pyright: ignore[reportArgumentType]
+    return rule
 
 
 def score_error(prediction: Prediction) -> Scalar64:

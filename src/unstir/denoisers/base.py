@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstir.denoisers import analytic, registry
+from unstir.denoisers import registry
 from unstir.denoisers import variance as variances
-from unstir.denoisers.analytic import AnalyticVariance
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.parameterisation import Parameterisation
 from unstir.denoisers.prediction import Prediction, PredictionBase
@@ -39,27 +38,6 @@ class DenoiserBase(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not predict")
 
-    def fit_variance(self, x0: Data, **options: Any) -> AnalyticVariance:
-        """``sigma²(s, t) = small(s, t) + from_0(s, t)² E|x0 - x0_hat(x_t)|² / D``: measured on data, and used from now on.
-
-        See :class:`AnalyticVariance`. Of a wrapper it is the wrapper's own error that is measured.
-
-        Args:
-            x0: (B, *E), training data: on held-out data one would be measured with what was fitted to it.
-            options: ``condition, times, batch, noise, progress``, as of :func:`unstir.denoisers.analytic_variance`.
-
-        Raises:
-            ValueError: for bits and symbols, which have no variance to choose, and for a network that says its own.
-        """
-        inner = self
-        while isinstance(within := getattr(inner, "denoiser", None), DenoiserBase):
-            inner = within
-        if getattr(inner, "variance", None) in variances.LEARNED:
-            raise ValueError("this network says its reverse variance itself, so there is none to fit to data")
-        rule = analytic.analytic_variance(self, x0, **options)
-        inner.variance = rule  # pyright: ignore[reportArgumentType]
-        return rule
-
 
 class Denoiser(DenoiserBase):
     """A network read by a parameterisation.
@@ -70,8 +48,8 @@ class Denoiser(DenoiserBase):
         prediction: what raw means: ``eps``, ``x0``, ``v``, ``mean``, ``preconditioned`` for real numbers, ``logits`` for bits and
             symbols, the 2015 paper's ``gated_mean`` and ``reverse``, or a :class:`Parameterisation`; default the process's own.
         variance: of a Gaussian reverse step: ``small``, ``large``, ``learned`` or ``free`` (raw then has twice the channels, the
-            second half for the variance), ``analytic`` (found from data by :meth:`fit_variance`, before anything asks for
-            it), or a callable ``(s, t) -> variance``.
+            second half for the variance), ``analytic`` (found from data by :func:`unstir.denoisers.fit_variance`, before
+            anything asks for it), or a callable ``(s, t) -> variance``.
 
     Raises:
         ValueError: for an eps prediction on a schedule that ends at alpha_bar_T = 0, for a prediction of another kind of

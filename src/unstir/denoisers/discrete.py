@@ -14,8 +14,25 @@ from unstir.processes import Binomial, Categorical
 from unstir.shapes import Data, LeadingB, Raw, Reals, Rows, Rows64
 
 
+class _InLogits(PredictionBase):
+    """A prediction given by logits, whose x0 is a distribution."""
+
+    logits: Raw
+
+    @property
+    def likeliest(self) -> Data:
+        return self.x0.mode
+
+    def distortion(self, x0: Data) -> Reals:
+        return (self.likeliest != x0).double()
+
+    @property
+    def given(self) -> dict[str, LeadingB]:
+        return {"logits": self.logits}
+
+
 @dataclass(frozen=True)
-class DiscretePrediction(PredictionBase):
+class DiscretePrediction(_InLogits):
     """A prediction about bits or symbols: a distribution over x0, element by element.
 
     ``p(x_s | x_t) = sum_x0 p(x0 | x_t) q(x_s | x_t, x0)``, exact when p(x0 | x_t) is; with ``joint``
@@ -32,17 +49,6 @@ class DiscretePrediction(PredictionBase):
     @property
     def x0(self) -> Any:
         return self.process.x0_of(self.logits)
-
-    @property
-    def likeliest(self) -> Data:
-        return self.x0.mode
-
-    def distortion(self, x0: Data) -> Reals:
-        return (self.likeliest != x0).double()
-
-    @property
-    def given(self) -> dict[str, LeadingB]:
-        return {"logits": self.logits}
 
     def reverse(self, s: Rows) -> Distribution:
         average = self.process.joint_posterior if self.joint else self.process.posterior
@@ -85,7 +91,7 @@ class Logits(Parameterisation):
 
 
 @dataclass(frozen=True)
-class ReversePrediction(PredictionBase):
+class ReversePrediction(_InLogits):
     """The next bits themselves: ``p(x_{t-1} = 1 | x_t)``, said without a detour over x0 [SD15 Table App.1].
 
     Args:
@@ -108,17 +114,6 @@ class ReversePrediction(PredictionBase):
         p = ((self.logits.double().sigmoid() - low) / torch.where(silent, 1.0, high - low)).clamp(0, 1)
         p = torch.where(silent, self.process.pi, p)
         return Bernoulli(Bernoulli.from_probs(p).logits.to(self.logits.dtype))
-
-    @property
-    def likeliest(self) -> Data:
-        return self.x0.mode
-
-    def distortion(self, x0: Data) -> Reals:
-        return (self.likeliest != x0).double()
-
-    @property
-    def given(self) -> dict[str, LeadingB]:
-        return {"logits": self.logits}
 
     def reverse(self, s: Rows) -> Bernoulli:
         """``p(x_{t-1} | x_t)``.

@@ -47,7 +47,9 @@ def rule(
 
     def variance(s: Tensor, t: Tensor) -> Tensor:
         if name == "analytic":
-            raise ValueError("the analytic variance is found from data: call fit_variance(x0) on this denoiser first")
+            raise ValueError(
+                "the analytic variance is found from data: call unstir.denoisers.fit_variance(denoiser, x0) first"
+            )
         assert isinstance(process, Gaussian)
         small, large = process.variances(s, t, like)
         if name == "small":

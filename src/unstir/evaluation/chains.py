@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from unstir import denoisers
 from unstir.bound import bound_terms, shortest_chain
 from unstir.bound.subchain import candidate_times
 from unstir.data import Split
@@ -90,13 +91,13 @@ def fit_variance(
     batch: int = 64,
     progress: Progress | None = None,
 ) -> None:
-    """Gives the model the best reverse variance for its own error on training data; see ``DenoiserBase.fit_variance``."""
+    """Gives the model the best reverse variance for its own error on training data; see :func:`unstir.denoisers.fit_variance`."""
     check_variance(model)
     index = training.spread(images)
     labels = training.labels[index] if given_labels and training.labels is not None else None
     x0, condition = model.at_hand(training.x[index], labels)
-    model.bounded.fit_variance(
-        x0, condition=condition, batch=batch, noise=model.noise(seed, 0, len(index)), progress=progress
+    denoisers.fit_variance(
+        model.bounded, x0, condition=condition, batch=batch, noise=model.noise(seed, 0, len(index)), progress=progress
     )
 
 

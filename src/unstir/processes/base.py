@@ -54,7 +54,6 @@ class Process(ABC):
     ) -> Distribution:
         """``p(x_T)`` for a batch of the given shape (B, *E); dtype is that of the floating-point numbers involved."""
 
-    @abstractmethod
     def noise(
         self,
         source: NoiseSource,
@@ -63,7 +62,11 @@ class Process(ABC):
         step: RowSteps = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Reals:
-        """The noise that ``marginal(...).sample`` turns into x_t, (B, *shape): normal or uniform, keyed as in the source."""
+        """The noise that ``marginal(...).sample`` turns into x_t, (B, *shape), keyed as in the source.
+
+        Of values that jump it is uniform, in float64 whatever the dtype: rounded, some would be 1.
+        """
+        return source.uniform(shape, purpose, step)
 
     @abstractmethod
     def step_entropy(self, x0: Data, s: RowTimes, t: RowTimes) -> Reals:

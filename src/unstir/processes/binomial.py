@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from unstir.distributions import Bernoulli, Distribution
-from unstir.noise import NoiseSource
 from unstir.processes.base import Process
 from unstir.processes.keeping import log_kept
 from unstir.schedules import Schedule
-from unstir.shapes import Data, Logits, Raw, Reals, Reals64, RowSteps, RowTimes, States
+from unstir.shapes import Data, Logits, Raw, Reals, RowTimes, States
 
 
 class Binomial(Process):
@@ -82,17 +81,6 @@ class Binomial(Process):
     ) -> Bernoulli:
         """``p(x_T)``: a 1 with probability pi, for a batch of the given shape (B, *E)."""
         return Bernoulli(torch.full(tuple(shape), self._log_one - self._log_zero, dtype=dtype, device=device))
-
-    def noise(
-        self,
-        source: NoiseSource,
-        shape: Sequence[int],
-        purpose: str,
-        step: RowSteps = 0,
-        dtype: torch.dtype = torch.float32,
-    ) -> Reals64:
-        """Uniform numbers, (B, *shape), in float64 whatever the dtype: rounded, some would be 1."""
-        return source.uniform(shape, purpose, step)
 
     def step_entropy(self, x0: Data, s: RowTimes, t: RowTimes) -> Reals:
         active = self.marginal(x0, s).mean

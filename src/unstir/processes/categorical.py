@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from unstir import distributions
-from unstir.noise import NoiseSource
 from unstir.processes.base import Process
 from unstir.processes.keeping import log_kept
 from unstir.schedules import Schedule, Time
-from unstir.shapes import Data, Logits, Raw, Reals, Reals64, RowSteps, RowTimes, States
+from unstir.shapes import Data, Logits, Raw, Reals, RowTimes, States
 
 KINDS = ("uniform", "absorbing")
 
@@ -105,17 +104,6 @@ class Categorical(Process):
     ) -> distributions.Categorical:
         """``p(x_T) = pi``: uniform over the classes, or a point at the mask; for a batch of the given shape (B, *E)."""
         return distributions.Categorical(self._log_pi.to(device, dtype).expand(*shape, self.states))
-
-    def noise(
-        self,
-        source: NoiseSource,
-        shape: Sequence[int],
-        purpose: str,
-        step: RowSteps = 0,
-        dtype: torch.dtype = torch.float32,
-    ) -> Reals64:
-        """Uniform numbers, (B, *shape), in float64 whatever the dtype: rounded, some would be 1."""
-        return source.uniform(shape, purpose, step)
 
     def step_entropy(self, x0: Data, s: RowTimes, t: RowTimes) -> Reals:
         of_state = [self.step(torch.full_like(x0, state), s, t).entropy() for state in range(self.states)]
