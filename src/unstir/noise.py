@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unstir.shapes import Anything, Reals, Reals64, RowSteps, Symbols, Words
+from unstir.shapes import Anything, Reals, Reals64, Rows, RowSteps, Symbols, Words
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -131,3 +131,20 @@ class _Wrapped(NoiseSource):
     def _words(self, size: int, purpose: str, step: int | Tensor) -> Tensor:
         shape = (len(self.indices), size)
         return torch.randint(0, 1 << 32, shape, generator=self.generator, device=self.generator.device)
+
+
+class TwoPoint(NoiseSource):
+    """Row i always draws ``signs[i]`` of ±1: averaged over both signs, every cubic has its exact Gaussian mean.
+
+    Args:
+        signs: (B,), ±1.
+    """
+
+    def __init__(self, signs: Rows) -> None:
+        super().__init__(0, range(len(signs)))
+        self.signs = signs
+
+    def normal(
+        self, shape: Sequence[int], purpose: str, step: RowSteps = 0, dtype: torch.dtype = torch.float32
+    ) -> Reals:
+        return self.signs.to(dtype).reshape(-1, *(1,) * len(shape)).expand(-1, *shape).clone()

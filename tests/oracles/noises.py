@@ -7,20 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 
-
-class TwoPoint(NoiseSource):
-    """Row i always draws ``signs[i]`` of ±1: averaged over both signs, every cubic has its exact Gaussian mean."""
-
-    def __init__(self, signs: Tensor) -> None:
-        super().__init__(0, range(len(signs)))
-        self.signs = signs
-
-    def normal(
-        self, shape: Sequence[int], purpose: str, step: int | Tensor = 0, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        return self.signs.to(dtype).reshape(-1, *(1,) * len(shape)).expand(-1, *shape).clone()
+__all__ = ["OneStepOnly", "TwoPoint"]
 
 
 class OneStepOnly(NoiseSource):

@@ -20,7 +20,7 @@ from unstir.denoisers import GaussianMixtureDenoiser
 from unstir.denoisers.analytic import analytic_variance
 from unstir.derivation import reverse_cumulants
 from unstir.distributions import Normal
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Gaussian
 from unstir.reproduce.experiment import Measured, Setting, Variant, trained
 from unstir.reproduce.plots import figure, strips
@@ -226,19 +226,6 @@ def _draw_posterior(path: Path) -> None:
 # --- the gap of the bound ---------------------------------------------------------------------------------------------
 
 
-class _Corners(NoiseSource):
-    """Row i always draws ``signs[i]`` of ±1: over both signs the mean of a quadratic is its exact expectation."""
-
-    def __init__(self, signs: Tensor) -> None:
-        super().__init__(0, range(len(signs)))
-        self.signs = signs
-
-    def normal(
-        self, shape: Sequence[int], purpose: str, step: int | Tensor = 0, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        return self.signs.to(dtype).reshape(-1, *(1,) * len(shape)).expand(-1, *shape).clone()
-
-
 def gap(T: int, rule: str, variance: float = VARIANCE) -> float:
     """``E L - H(x0)``, nats a number: how far the bound of the exact denoiser of N(0, variance) lies above the truth.
 
@@ -251,7 +238,7 @@ def gap(T: int, rule: str, variance: float = VARIANCE) -> float:
     process = Gaussian(InverseTime(T))
     law = [torch.tensor(value, dtype=_F64) for value in ([1.0], [[0.0]], [[[variance]]])]
     x0 = math.sqrt(variance) * torch.tensor([[1.0], [1.0], [-1.0], [-1.0]], dtype=_F64)
-    noise = _Corners(torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=_F64))
+    noise = TwoPoint(torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=_F64))
     exact = GaussianMixtureDenoiser(process, *law, variance="large" if rule == "exact" else rule)
     if rule == "exact":
         exact.variance = analytic_variance(exact, x0, times=range(1, T + 1), noise=noise)
