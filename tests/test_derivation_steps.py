@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -102,6 +103,27 @@ def test_the_weight_of_x0_is_half_the_fall_of_snr() -> None:
             small = process.variances(s, t, t)[0]
             expected = derivation.x0_weight(process, s, t, small)
             torch.testing.assert_close(derivation.snr_weight(schedule, s, t), expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("t", [1.0, 3.0, 4.0])
+@pytest.mark.parametrize("delta", [torch.ones_like, torch.sin, lambda x: 0.3 * x**2 - x], ids=["one", "sine", "curve"])
+def test_any_other_prediction_costs_its_square_distance_from_the_mean(
+    t: float, delta: Callable[[Tensor], Tensor]
+) -> None:
+    """E|x0 - f|² = E|x0 - E[x0|x_t]|² + E|delta|² for f = E[x0|x_t] + delta(x_t), on a grid of both; data in two lumps."""
+    process = _chain(0.05, 0.1, 0.2, 0.3)
+    exact = _mixture(process)
+    x0, x_t = torch.linspace(-5, 5, 601, dtype=F64)[:, None], torch.linspace(-8, 8, 801, dtype=F64)[:, None]
+    log_joint = exact.log_prob(x0, 0)[:, None] + process.marginal(x0, t).log_prob(x_t.T.expand(len(x0), -1))
+    weights = log_joint.exp() / log_joint.exp().sum()
+
+    def mean_square(error: Tensor) -> float:
+        return float((weights * error**2).sum())
+
+    best, off = exact.predict(x_t, t).x0, delta(x_t)
+    extra = mean_square(off.T)
+    assert extra > 0.05
+    assert mean_square(x0 - (best + off).T) == pytest.approx(mean_square(x0 - best.T) + extra, rel=1e-9)
 
 
 @every

@@ -75,7 +75,7 @@ class Gaussian(Process):
         """``(s2 sigma_s²/sigma_t², s2)``: the posterior's variance and the step's, the papers' beta-tilde_t and beta_t.
 
         Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E). They bound the variance of ``q(x_s | x_t)`` from below and,
-        for data of unit variance at most, from above [SD15 App. A].
+        for data of unit variance at most, from above on average over x_t [SD15 App. A].
         """
         return self.posterior_coefficients(s, t, like)[2], self._kernel(*self.columns(s, t, like))[1]
 

@@ -147,7 +147,7 @@ class LinearBeta(_StatedFor1000):
 class Quadratic(_StatedFor1000):
     """``sqrt(beta_t)`` linear in t from ``sqrt(beta_start)`` to ``sqrt(beta_end)``.
 
-    The quadratic schedule of [HO20 §4], "scaled linear" elsewhere (Rombach et al. 2022 use 0.00085 … 0.012). Stated for
+    The quadratic schedule of [HO20 App. B], "scaled linear" elsewhere (Rombach et al. 2022 use 0.00085 … 0.012). Stated for
     T = 1000, like :class:`LinearBeta`: see :meth:`rescaled`.
     """
 
@@ -161,7 +161,7 @@ class Quadratic(_StatedFor1000):
 
 
 class Constant(_StatedFor1000):
-    """``beta_t = beta`` at every t, so ``alpha_bar_t = (1 - beta)^t`` (the constant schedule of [HO20 §4]).
+    """``beta_t = beta`` at every t, so ``alpha_bar_t = (1 - beta)^t`` (the constant schedule of [HO20 App. B]).
 
     The default is that of T = 1000, where it forgets as much as :class:`LinearBeta`: see :meth:`rescaled`.
     """
