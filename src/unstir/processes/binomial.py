@@ -25,7 +25,7 @@ class Binomial(Process):
 
     Args:
         schedule: its ``alpha_bar`` is the probability that a bit of x0 is still kept at t.
-        prior: pi, between 0 and 1. The paper's table prints 0.5; its App. D.1.2 takes the data's mean activity, 0.2, for the heartbeat.
+        prior: pi, between 0 and 1. The paper's table prints 0.5; its App. D.1.2 takes 0.2, the heartbeat data's mean activity.
 
     Raises:
         ValueError: if pi is not strictly between 0 and 1, or the schedule has no alpha_bar. Every method: if the data is not
