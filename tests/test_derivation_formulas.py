@@ -292,6 +292,17 @@ def test_a_path_weighs_the_same_read_forwards_or_backwards(betas: list[float], s
 
 
 @LAW
+@given(st.lists(st.floats(1e-3, 0.9), min_size=1, max_size=8), st.booleans(), st.integers(0, 99))
+def test_the_true_chain_weighs_the_same_read_backwards(betas: list[float], forgets: bool, seed: int) -> None:
+    """log q(x0) + log q(x_{1:T} | x0) = log q(x_T) + sum of log q(x_{t-1} | x_t), path by path; also where alpha_T = 0."""
+    process = Gaussian(InverseTime(len(betas))) if forgets else _chain(*betas)
+    path = list(torch.randn(len(betas) + 1, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(seed)))
+    data = Normal(_t(0.4, -0.9)[None], _t(0.3, 1.7)[None])
+    forwards = data.log_prob(path[0]).sum(1) + derivation.forward_log_prob(process, path)
+    torch.testing.assert_close(derivation.data_log_prob(process, data, path), forwards, rtol=1e-9, atol=1e-9)
+
+
+@LAW
 @given(st.lists(st.floats(1e-3, 0.9), min_size=2, max_size=8), st.integers(0, 99))
 def test_the_product_of_ratios_telescopes(betas: list[float], seed: int) -> None:
     process = _chain(*betas)
@@ -356,6 +367,8 @@ def test_no_call_edits_its_inputs() -> None:
     derivation.path_nats(denoiser, path)
     derivation.backward_log_prob(process, path)
     derivation.telescoped_log_prob(process, path)
+    derivation.data_log_prob(process, Normal(path[0], path[0] ** 2), path)
+    derivation.interpolated(x, path[0], 0.3)
     derivation.completed_square(process, x, path[0], s, t)
     derivation.mean_from_eps(process, x, path[0], s, t)
     derivation.flow_velocity(process.schedule, x, path[0], t)

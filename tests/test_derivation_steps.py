@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from itertools import product
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -185,6 +184,30 @@ def test_small_loses_half_eulers_constant() -> None:
     assert total + 1 / (4 * n) == pytest.approx(closed.EULER_GAMMA / 2, abs=1e-9)
 
 
+@pytest.mark.parametrize(("s", "t"), [(0.0, 2.0), (1.0, 2.0), (0.5, 4.0)])
+def test_of_all_gaussians_the_one_with_the_true_moments_is_best(s: float, t: float) -> None:
+    """KL(q(x_s | x_t) ‖ N) on a grid, data in two lumps: another mean or variance adds what it costs between two Gaussians."""
+    process, x_t = _chain(0.05, 0.1, 0.2, 0.3), _t(0.1)[:, None]
+    exact, x = _mixture(process), torch.linspace(-6, 6, 24_001, dtype=F64)[:, None]
+
+    def log_weights(time: float) -> Tensor:
+        return (exact.log_prob(x, time)[:, None] + process.step(x, time, t).log_prob(x_t.expand_as(x))).log_softmax(0)
+
+    of_x0, log_true = log_weights(0).exp(), log_weights(s)
+    mean = (of_x0 * x).sum(0, keepdim=True)
+    best = process.posterior(x_t, Normal(mean, (of_x0 * (x - mean) ** 2).sum(0, keepdim=True)), s, t)
+
+    def divergence(model: Normal) -> Tensor:
+        return (log_true.exp() * (log_true - (x[1] - x[0]).log() - model.log_prob(x))).sum()
+
+    assert float(divergence(best)) > 1e-3  # the true step is no Gaussian
+    for shift, factor in [(0.3, 1.0), (-0.3, 1.0), (0.0, 0.6), (0.0, 1.7), (0.1, 0.9)]:
+        other = Normal(best.mean + shift * best.variance.sqrt(), factor * best.variance)
+        extra = best.kl(other).squeeze()
+        assert float(extra) > 1e-3
+        torch.testing.assert_close(divergence(other) - divergence(best), extra, rtol=1e-7, atol=1e-9)
+
+
 def _corners(m: float, v: float) -> tuple[Tensor, TwoPoint]:
     """x0 at m ± sqrt(v) and eps at ±1 in all pairs: over these, the mean of any quadratic is its expectation."""
     x0 = m + math.sqrt(v) * _t(1, 1, -1, -1)[:, None]
@@ -230,24 +253,47 @@ def _entropy(masses: Tensor) -> float:
     return -float(torch.special.xlogy(masses, masses).sum())
 
 
+TWO_BITS = _t(*[bit for pair in product((0, 1), repeat=2) for bit in pair]).reshape(4, 2)
+
+
+def _masses(law: Bernoulli) -> Tensor:
+    """The masses of all four next states, from each of the four."""
+    return torch.stack([law.log_prob(state.expand(4, 2)).sum(1).exp() for state in TWO_BITS], 1)
+
+
+def _joint(process: Binomial, data: Tensor, t: int) -> Tensor:
+    """q(x_{t-1}, x_t) of two bits, (4, 4), by enumeration."""
+    before = data @ _masses(process.marginal(TWO_BITS, t - 1))
+    return before[:, None] * _masses(process.step(TWO_BITS, t - 1, t))
+
+
 @LAW
 @given(st.lists(st.floats(0.05, 0.9), min_size=1, max_size=4), st.lists(st.integers(0, 5), min_size=4, max_size=4))
 def test_the_true_reverse_step_is_as_uncertain_as_the_bounds_say(betas: list[float], counts: list[int]) -> None:
     """Two bits with any joint distribution, pi = 1/2: H(x_{t-1} | x_t) by enumeration lies between the two."""
     counts = counts if any(counts) else [1, 0, 0, 1]
-    states = _t(*[bit for pair in product((0, 1), repeat=2) for bit in pair]).reshape(4, 2)
     process, data = Binomial(FromBetas(_t(*betas))), torch.tensor(counts, dtype=F64) / sum(counts)
-    lower, upper = entropy_bounds(process, states.repeat_interleave(torch.tensor(counts), 0))
-
-    def rows(law: Bernoulli) -> Tensor:
-        """The masses of all four next states, from each of the four."""
-        return torch.stack([law.log_prob(state.expand(4, 2)).sum(1).exp() for state in states], 1)
-
+    lower, upper = entropy_bounds(process, TWO_BITS.repeat_interleave(torch.tensor(counts), 0))
     for t in range(1, len(betas) + 1):
-        before = data @ rows(process.marginal(states, t - 1))
-        joint = before[:, None] * rows(process.step(states, t - 1, t))
+        joint = _joint(process, data, t)
         uncertain = _entropy(joint) - _entropy(joint.sum(0))
         assert float(lower[t - 1]) - 1e-10 <= uncertain <= float(upper[t - 1]) + 1e-10
+
+
+@LAW
+@given(st.lists(st.floats(0.05, 0.9), min_size=1, max_size=4), st.floats(0.05, 0.95), st.integers(0, 99))
+def test_a_step_back_is_as_uncertain_as_the_step_and_what_entropy_it_gained(
+    betas: list[float], pi: float, seed: int
+) -> None:
+    """H(x_{t-1} | x_t) = H(x_t | x_{t-1}) + H(x_{t-1}) - H(x_t), for two bits with any joint distribution and any pi."""
+    process = Binomial(FromBetas(_t(*betas)), pi)
+    data = torch.rand(4, dtype=F64, generator=torch.Generator().manual_seed(seed)).softmax(0)
+    for t in range(1, len(betas) + 1):
+        joint = _joint(process, data, t)
+        before, after = _entropy(joint.sum(1)), _entropy(joint.sum(0))
+        backwards = -float((joint * (joint / joint.sum(0)).log()).sum())
+        step = float(data @ process.step_entropy(TWO_BITS, t - 1, t).sum(1))
+        assert backwards == pytest.approx(step + before - after, rel=1e-9, abs=1e-12)
 
 
 @every
@@ -289,31 +335,25 @@ def test_the_distortion_is_the_rms_on_levels() -> None:
     torch.testing.assert_close(curve.rmse, torch.full((4,), expected, dtype=F64))
 
 
-# --- multiplying by r(x) ----------------------------------------------------------------------------------------------
+# --- between two pictures ---------------------------------------------------------------------------------------------
 
 
-@LAW
-@given(st.floats(-2, 2), st.floats(0.01, 2), st.floats(-3, 3))
-def test_an_exponential_of_a_line_only_moves_a_gaussian(mean: float, variance: float, slope: float) -> None:
-    """The renormalised product on a grid has the shifted density."""
-    step = Normal(_t(mean), _t(variance))
-    x = torch.linspace(-1, 1, 8001, dtype=F64) * (14 * math.sqrt(variance) + 4 * variance) + mean
-    log_product = step.log_prob(x) + slope * x
-    log_density = log_product - log_product.logsumexp(0) - (x[1] - x[0]).log()
-    moved = derivation.perturbed(step, _t(slope))
-    torch.testing.assert_close(log_density, moved.log_prob(x), rtol=1e-7, atol=1e-7)
-
-
-def test_a_curved_r_errs_by_the_square_of_the_variance() -> None:
-    """Against the exact product with a Gaussian r: the mean's error falls as Sigma², the variance's too."""
-    r = Normal(_t(1.5), _t(0.8))
-    errors = []
-    for variance in (1e-2, 1e-3, 1e-4):
-        step = Normal(_t(0.2), _t(variance))
-        exact, moved = step.times(r), derivation.perturbed(step, (r.mean - step.mean) / r.variance)
-        errors.append([float((a - b).abs()) for a, b in ((exact.mean, moved.mean), (exact.variance, moved.variance))])
-    slopes = np.polyfit(np.log([1e-2, 1e-3, 1e-4]), np.log(errors), 1)[0]
-    np.testing.assert_allclose(slopes, 2, atol=0.02)
+@every
+def test_what_is_mixed_between_two_pictures_has_less_noise(schedule: Schedule) -> None:
+    """Mean and variance over both noises at ±1 in all pairs; at the ends it is one of the two."""
+    process, t = Gaussian(schedule), schedule.T / 3 + 0.5
+    first, second = (process.marginal(_t(x).expand(4)[:, None], t) for x in (0.7, -0.4))
+    noises = _t(1, 1, -1, -1)[:, None], _t(1, -1, 1, -1)[:, None]
+    x, y = first.sample(noises[0]), second.sample(noises[1])
+    assert torch.equal(derivation.interpolated(x, y, 0.0), x)
+    assert torch.equal(derivation.interpolated(x, y, 1.0), y)
+    for share in (0.2, 0.5, 0.9):
+        mixed = derivation.interpolated(x, y, share)
+        mean, variance = mixed.mean(), mixed.var(correction=0)
+        torch.testing.assert_close(mean, schedule.alpha(t) * (0.7 * (1 - share) - 0.4 * share), rtol=1e-9, atol=1e-9)
+        kept = (1 - share) ** 2 + share**2
+        torch.testing.assert_close(variance, kept * schedule.sigma(t) ** 2, rtol=1e-9, atol=0)
+        assert float(variance) < float(schedule.sigma(t) ** 2)
 
 
 # --- without noise ----------------------------------------------------------------------------------------------------

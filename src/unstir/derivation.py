@@ -85,6 +85,23 @@ def telescoped_log_prob(process: Process, path: Path) -> Rows64:
     return _nats([process.marginal(x0, T).log_prob(path[T])]) - _nats([process.marginal(x0, 1).log_prob(path[1])])
 
 
+def data_log_prob(process: Gaussian, data: Normal, path: Path) -> Rows64:
+    """``log q(x_{0:T}) = log q(x_T) + sum_{t=1..T} log q(x_{t-1} | x_t)``, nats, float64 (B,) [HO20 eqs. 23 to 25].
+
+    The true chain read backwards without knowing x0: for Gaussian data each step is the posterior averaged over ``q(x0 | x_t)``.
+    The same number as ``log q(x0)`` and :func:`forward_log_prob` together.
+
+    Args:
+        data: N(m, c) in every number, of a shape that broadcasts against x (B, *E).
+    """
+    T = len(path) - 1
+    parts = [_noised(process, data, path[T], T)[0].log_prob(path[T])]
+    for t in range(1, T + 1):
+        x0 = _noised(process, data, path[t], t)[1]
+        parts.append(process.posterior(path[t], x0, t - 1, t).log_prob(path[t - 1]))
+    return _nats(parts)
+
+
 def model_log_prob(denoiser: DenoiserBase, path: Path) -> Rows64:
     """``log p(x_{0:T}) = log p(x_T) + sum_{t=1..T} log p(x_{t-1} | x_t)``, nats, float64 (B,) [HO20 eq. 1].
 
@@ -169,6 +186,30 @@ def perturbed(step: Normal, slope: Numbers) -> Normal:
     return Normal(step.mean + step.variance.to(step.mean.dtype) * slope, step.variance)
 
 
+def carried_back(step: tuple[Broadcast, Broadcast, Broadcast], r: Normal) -> Normal:
+    """``r_t(x_t) = E[r_s(x_s) | x_t] ∝ N(x_t; (y - b)/a, (w + v)/a²)`` for a step N(a x_t + b, v) and ``r_s = N(x_s; y, w)``.
+
+    With these r the chain of multiplied steps samples ``p(x0) r_0(x0) / Z`` itself [SD15 eqs. 16 to 21].
+
+    Args:
+        step: a, b and v of an affine reverse step p(x_s | x_t).
+        r: r_s, up to a constant.
+    """
+    a, b, v = step
+    return Normal((r.mean - b) / a, (r.variance + v) / a**2)
+
+
+# --- between two pictures ---------------------------------------------------------------------------------------------
+
+
+def interpolated(first: Reals, second: Reals, share: float) -> Reals:
+    """``(1 - share) x_t + share x_t'``, (B, *E): where a walk back from t begins that ends between two pictures [HO20 §4.4].
+
+    Of independent noises ``((1 - share)² + share²) sigma_t²`` is left, less than an x_t should have.
+    """
+    return (1 - share) * first + share * second
+
+
 # --- without noise ----------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +251,14 @@ def _coefficients(schedule: Schedule, s: Time, t: Time, like: Tensor) -> tuple[T
     )
     a = alpha_t / alpha_s
     return a, var_t - a**2 * var_s, alpha_s, alpha_t, var_s, var_t
+
+
+def _noised(process: Gaussian, data: Normal, x_t: Tensor, t: Time) -> tuple[Normal, Normal]:
+    """``q(x_t)`` and ``q(x0 | x_t)`` of data N(m, c)."""
+    alpha, noise = process.schedule.alpha(column(t, x_t)), process.schedule.sigma(column(t, x_t)) ** 2
+    total = alpha**2 * data.variance + noise
+    mean, gain = alpha.to(x_t.dtype) * data.mean, (alpha * data.variance / total).to(x_t.dtype)
+    return Normal(mean, total), Normal(data.mean + gain * (x_t - mean), data.variance * noise / total)
 
 
 def _nats(parts: Sequence[Tensor]) -> Tensor:

@@ -65,20 +65,21 @@ class TestStepReadout:
         assert StepReadout(STEPS, 5, 2, bias=bias)(torch.zeros(0, 5), torch.zeros(0)).shape == (0, 2)
 
 
-class TestTemporalBasis:
-    @given(st.integers(1, 2000), st.data())
-    @settings(deadline=None, derandomize=True, max_examples=60)
-    def test_it_sums_to_one_and_is_the_bumps_written_out(self, steps: int, data: st.DataObject) -> None:
-        count = data.draw(st.integers(1, min(steps, 12)))
-        time = torch.tensor(data.draw(st.lists(st.floats(0, steps - 1), min_size=1, max_size=5)), dtype=torch.float64)
-        basis = temporal_basis(time, steps, count)
-        assert basis.shape == (len(time), count)
-        torch.testing.assert_close(basis.sum(1), torch.ones_like(time), rtol=0, atol=1e-14)
-        width = steps / count
-        centres = torch.tensor([(j + 0.5) * width - 0.5 for j in range(count)], dtype=torch.float64)
-        bumps = torch.exp(-((time[:, None] - centres) ** 2) / (2 * width**2))
-        torch.testing.assert_close(basis, bumps / bumps.sum(1, keepdim=True), rtol=1e-9, atol=1e-14)
+@given(st.integers(1, 2000), st.data())
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_the_temporal_basis_sums_to_one_and_is_the_bumps_written_out(steps: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, min(steps, 12)))
+    time = torch.tensor(data.draw(st.lists(st.floats(0, steps - 1), min_size=1, max_size=5)), dtype=torch.float64)
+    basis = temporal_basis(time, steps, count)
+    assert basis.shape == (len(time), count)
+    torch.testing.assert_close(basis.sum(1), torch.ones_like(time), rtol=0, atol=1e-14)
+    width = steps / count
+    centres = torch.tensor([(j + 0.5) * width - 0.5 for j in range(count)], dtype=torch.float64)
+    bumps = torch.exp(-((time[:, None] - centres) ** 2) / (2 * width**2))
+    torch.testing.assert_close(basis, bumps / bumps.sum(1, keepdim=True), rtol=1e-9, atol=1e-14)
 
+
+class TestTemporalBasis:
     @given(st.integers(2, 500), st.data())
     @settings(deadline=None, derandomize=True, max_examples=40)
     def test_the_last_times_mirror_the_first(self, steps: int, data: st.DataObject) -> None:
