@@ -127,7 +127,7 @@ def ode_log_likelihood(
         start: the time to begin at; default where sigma/alpha is 1e-3. A network that only learned whole times is surest
             from 1.
         divergence: ``exact``, one backward pass for each of the D numbers; ``hutchinson``, the unbiased estimate
-            ``e·(J e)`` from random signs e (Hutchinson 1990; Grathwohl et al. 2019, eq. 7), fixed along each path; ``auto``,
+            ``e·(J e)`` from random signs e (Hutchinson 1990; Grathwohl et al. 2019), fixed along each path; ``auto``,
             exact up to D = 64.
         probes: how many e, each of which costs a backward pass.
         dequantise: for 8-bit data, needed for bits/dim: x0 stands on its levels and is spread evenly over their bins, see

@@ -136,7 +136,7 @@ def fit_variance(denoiser: DenoiserBase, x0: Data, **options: Any) -> AnalyticVa
 
 
 def score_error(prediction: Prediction) -> Scalar64:
-    """``sigma_t²/alpha_t² (1 - sigma_t² E|score(x_t)|²/D)``, E over the batch (Bao et al. 2022, eq. 7): a number, float64.
+    """``sigma_t²/alpha_t² (1 - sigma_t² E|score(x_t)|²/D)``, E over the batch (Bao et al. 2022, theorem 1): a number, float64.
 
     It is the mean variance of q(x0 | x_t) when the score is exact; of a network's score it is an estimate.
 

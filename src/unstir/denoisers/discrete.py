@@ -56,7 +56,7 @@ class DiscretePrediction(_InLogits):
 
 
 class Logits(Parameterisation):
-    """Logits of p(x0 | x_t), learned by their cross-entropy (Austin et al. 2021, §3.3).
+    """Logits of p(x0 | x_t), learned by their cross-entropy (Austin et al. 2021, §§3.3, 3.4).
 
     The network sees the states as the process encodes them: bits as ±1, symbols one-hot.
 

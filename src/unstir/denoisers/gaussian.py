@@ -41,7 +41,7 @@ class GaussianParameterisation(Parameterisation):
 
 
 class Eps(GaussianParameterisation):
-    """The noise: ``x0 = (x_t - sigma_t eps) / alpha_t`` [HO20 eqs. 11, 12]."""
+    """The noise: ``x0 = (x_t - sigma_t eps) / alpha_t`` [HO20 eqs. 11, 15]."""
 
     name = "eps"
 
@@ -181,7 +181,7 @@ class GatedX0(GaussianParameterisation):
 
 
 class Mean(GaussianParameterisation):
-    """The mean of the reverse step, ``mu(x_t, t)`` of p(x_{t-1} | x_t): what [HO20 eq. 8] calls the obvious choice.
+    """The mean of the reverse step, ``mu(x_t, t)`` of p(x_{t-1} | x_t): after [HO20 eq. 8] the "most straightforward" choice.
 
     The same x0 is behind it as behind every other form: ``x0 = (mu - from_t x_t) / from_0`` with the posterior's coefficients
     for the pair (t - 1, t), so the other steps of any grid follow. Below t = 1 it is the mean at s = 0, which is x0.

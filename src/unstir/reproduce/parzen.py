@@ -59,7 +59,7 @@ def parzen(samples: Tensor, validation: Tensor, test: Tensor, sigmas: Sequence[f
     """The protocol of Goodfellow et al. 2014 (§5): sigma is the best on the validation set, the score is the test set's.
 
     ``sigma = argmax mean_validation log p``, score ``mean_test log p / ln 2``, p the :func:`log_likelihood` around the samples.
-    What it measures is how near the samples come to the test set, not how likely the model finds it (Theis et al. 2016, §3.3).
+    What it measures is how near the samples come to the test set, not how likely the model finds it (Theis et al. 2016).
 
     Args:
         samples: (M, D), drawn from a model; 10,000 in the paper, pixels in 0 … 1.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class PowerEMA:
-    """A power-function average: weights at step i count as ``i^gamma`` (Karras et al. 2024, eqs. 121 to 124).
+    """A power-function average: weights at step i count as ``i^gamma`` (Karras et al. 2024, eqs. 121, 123, 127).
 
     The update is ``ema <- beta ema + (1 - beta) weights`` with ``beta_n = (1 - 1/n)^(gamma + 1)``, so the first update forgets the
     initial weights altogether: the average is right from the first minute, and its memory grows with the run.
@@ -34,7 +34,7 @@ class PowerEMA:
 
 
 def gamma_of(width: float) -> float:
-    """The exponent whose profile has this relative standard deviation, ``width² = (g + 1) / ((g + 2)² (g + 3))`` (eq. 126)."""
+    """The exponent whose profile has this relative standard deviation, ``width² = (g + 1) / ((g + 2)² (g + 3))`` (eq. 123)."""
     if not 0 < width <= 0.28:
         raise ValueError(f"the average's width is a share of the run in (0, 0.28], not {width}")
     low, high = 0.0, 1e6

@@ -112,7 +112,7 @@ def _cifar10(spec: DataSpec) -> Config:
 
 def _larger(spec: DataSpec) -> float:
     """How far pictures over 32 pixels move the middle of the training noise: neighbours say the same thing more often, so the
-    same noise hides less, by ln(side/32) (Hoogeboom et al. 2023, eq. 4, there in log-SNR)."""
+    same noise hides less, by ln(side/32) (Hoogeboom et al. 2023, there in log-SNR)."""
     return math.log(max(*spec.shape[1:], 32) / 32) if spec.kind == "image" else 0.0
 
 
