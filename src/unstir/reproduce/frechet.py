@@ -8,29 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unstir.evaluation.distances import frechet_distance, moments
+
 FILTERS, SIDE = 64, 3
 KEPT = 32
-
-
-def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) with divisor N - 1 of (N, D), float64."""
-    features = features.double()
-    return features.mean(0), torch.cov(features.T).reshape(features.shape[1], -1)
-
-
-def frechet(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
-    """``|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½)``: between Gaussians of these moments (Dowson & Landau 1982), float64.
-
-    The trace of the root is that of ``(C1^½ C2 C1^½)^½``, which is symmetric: its eigenvalues are real and not negative.
-
-    Args:
-        first, second: mean (D,) and covariance (D, D).
-    """
-    (m1, c1), (m2, c2) = first, second
-    values, vectors = torch.linalg.eigh(c1)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    shared = torch.linalg.eigvalsh(root @ c2 @ root).clamp(min=0).sqrt().sum()
-    return float((m1 - m2).square().sum() + c1.trace() + c2.trace() - 2 * shared)
 
 
 @dataclass(frozen=True)
@@ -63,8 +44,8 @@ class Features:
         return (_quarters(x, self.weight, self.bias) - self.middle) @ self.project
 
     def distance(self, first: Tensor, second: Tensor) -> float:
-        """The :func:`frechet` distance between two sets of pictures, (N, C, H, W) and (M, C, H, W)."""
-        return frechet(moments(self(first)), moments(self(second)))
+        """The :func:`~unstir.evaluation.distances.frechet_distance` between two sets of pictures, (N, C, H, W) and (M, C, H, W)."""
+        return frechet_distance(self(first), self(second))
 
 
 def _quarters(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
