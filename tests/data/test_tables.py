@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unstir.data import Dataset, load
+from unstir.data import Dataset, inspect, load
 from unstir.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def test_all_zeros_and_ones_are_bits_unless_one_column_is_not(tmp_path: Path) ->
     dataset = load(written(tmp_path, "\n".join(",".join(map(str, row)) for row in bits)))
     assert (dataset.spec.kind, dataset.spec.shape, dataset.train.x.dtype) == ("bits", (4,), np.bool_)
     assert same_rows(everything(dataset), np.array(bits, np.bool_))
-    assert "every value is 0 or 1: taken as bits" in dataset.log
+    assert "every value is 0 or 1: taken as bits; save a .npy of floats to have points" in dataset.log
     text = "\n".join(",".join(map(str, [*row, "0.5"])) for row in bits)
     assert load(written(tmp_path, text)).spec.kind == "points"
     labelled = "\n".join(["a,b,c,d,label", *(",".join(map(str, [*row, i % 3])) for i, row in enumerate(bits))])
@@ -115,8 +115,64 @@ def test_all_zeros_and_ones_are_bits_unless_one_column_is_not(tmp_path: Path) ->
     assert (dataset.spec.kind, dataset.spec.shape, dataset.spec.classes) == ("bits", (4,), ("0", "1", "2"))
 
 
-def test_whole_numbers_are_points(tmp_path: Path) -> None:
-    assert load(written(tmp_path, "1,2\n3,4\n0,7\n")).spec.kind == "points"
+def write_table(path: Path, rows: np.ndarray, fmt: str, header: str = "") -> Path:
+    np.savetxt(path, rows, fmt=fmt, delimiter=",", header=header)
+    return path
+
+
+@pytest.mark.parametrize("header", ["", "a,b,c,d", "label,b,c,d"])
+def test_few_whole_numbers_are_the_symbols_that_a_npy_of_them_holds(tmp_path: Path, header: str) -> None:
+    rows = RNG.integers(0, 5, (40, 4))
+    rows[0] = 4
+    table = load(write_table(tmp_path / "a.csv", rows, "%d", header))
+    first = 1 if header.startswith("label") else 0
+    np.savez(tmp_path / "a.npz", rows[:, first:], *([rows[:, 0]] if first else []))
+    array = load(tmp_path / "a.npz")
+    assert (table.spec.kind, table.spec.symbols, table.spec.shape) == ("symbols", 5, (4 - first,))
+    assert (table.spec.kind, table.spec.hash) == (array.spec.kind, array.spec.hash)
+    assert (
+        "whole numbers 0 … 4 in every column: read as symbols, which have no order; write them with a decimal point"
+        in (" ".join(table.log))
+    )
+
+
+def test_rows_of_symbols_that_repeat_are_one_line_in_the_inspection(tmp_path: Path) -> None:
+    rows = np.repeat(np.arange(10)[:, None] % [2, 3, 7], 30, axis=0)
+    found = inspect(write_table(tmp_path / "a.csv", rows, "%d"))
+    assert found.survey.duplicates == []
+    assert sum("10 different rows among 300" in line for line in found.dataset.log) == 1
+
+
+def test_whole_numbers_with_a_decimal_point_are_points(tmp_path: Path) -> None:
+    rows = RNG.integers(0, 5, (40, 4))
+    for fmt in ("%.1f", "%.18e"):
+        dataset = load(write_table(tmp_path / "a.csv", rows, fmt))
+        assert dataset.spec.kind == "points"
+        assert "write them without a decimal point to have symbols" in " ".join(dataset.log)
+        assert same_rows(everything(dataset), rows.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("highest", "kind", "said"),
+    [
+        (31, "symbols", "to have points"),
+        (32, "points", "save a .npy"),
+        (255, "points", "save a .npy"),
+        (256, "points", ""),
+    ],
+)
+def test_many_whole_numbers_are_measurements(tmp_path: Path, highest: int, kind: str, said: str) -> None:
+    rows = np.array([[0, 3], [5, 1], [highest, 2]])
+    dataset = load(write_table(tmp_path / "a.csv", rows, "%d"))
+    assert dataset.spec.kind == kind
+    assert said in " ".join(dataset.log)
+    assert ("whole numbers" in " ".join(dataset.log)) == (highest < 256)
+    assert same_rows(everything(dataset).astype(np.float32), rows.astype(np.float32))
+
+
+@pytest.mark.parametrize("text", ["1,2\n-3,4\n", "1,2\n3,0.5\n", "x,y\n1,2\n3,4\n", "n,x,Y\n0,1,2\n0,3,4\n"])
+def test_negative_numbers_fractions_and_coordinates_are_points(tmp_path: Path, text: str) -> None:
+    assert load(written(tmp_path, text)).spec.kind == "points"
 
 
 def test_empty_lines_are_passed_over(tmp_path: Path) -> None:

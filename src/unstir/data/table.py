@@ -1,4 +1,4 @@
-"""``.csv``: a table of points, one a row.
+"""``.csv``: a table of points, bits or symbols, one a row.
 
 - Fields are separated by semicolons, tabs or commas: by the first of these that the first line holds outside quotes. Where
   they are not commas, a comma in a number is its decimal point.
@@ -6,6 +6,10 @@
 - A column called label, class, target or y (in any case) holds the labels; y only where no column is called x, and where its
   values are whole numbers or names.
 - Where every value of every other column is 0 or 1, the rows are bits.
+- Where every value is a whole number from 0 and at most 31, written without a decimal point, the rows are symbols, as those of
+  a whole-number ``.npy`` are. A ``.npy`` says by its type that its numbers are whole, up to 255; text does not, and a table of
+  ages or pixels is whole too: hence the lower limit, and a sentence in the log wherever it could have been the other.
+- All else is points, and so are whole coordinates, columns called x and y.
 """
 
 from __future__ import annotations
@@ -20,15 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from unstir.data.raw import Source, Values, index_labels
-from unstir.data.rows import interpret
+from unstir.data.rows import LARGEST_ALPHABET, interpret
 from unstir.errors import UserError
 
 _LABEL_NAMES = ("label", "labels", "class", "target", "y")
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "nil", "missing", "?", "-"}
+_FEW = 32  # symbols, above which whole numbers in a table are more likely measured than spelled
 
 
 def table_source(path: Path) -> Source:
-    """The points or bits of a ``.csv`` file."""
+    """The points, bits or symbols of a ``.csv`` file."""
     return Source({path.name: path}, lambda: _read(path))
 
 
@@ -85,8 +90,10 @@ def _read(path: Path) -> Values:
         raise UserError(f"{path}: there are no columns of numbers beside the labels")
     x = np.stack([table.column(i) for i in columns], axis=1)
     if np.isin(x, (0, 1)).all():
-        log.append("every value is 0 or 1: taken as bits")
+        log.append("every value is 0 or 1: taken as bits; save a .npy of floats to have points")
         return Values("bits", x.astype(np.bool_), labels, classes, log)
+    if _spelled(table, x, columns, log):
+        return Values("symbols", x.astype(np.uint8), labels, classes, log, symbols=int(x.max()) + 1)
     return interpret(x, labels, classes, path.name, log)
 
 
@@ -131,6 +138,27 @@ def _text(path: Path) -> str:
     if "\0" in text:
         raise UserError(f"{path}: not text; a .csv holds lines of numbers")
     return text
+
+
+def _spelled(table: _Table, x: np.ndarray, columns: list[int], log: list[str]) -> bool:
+    """Whether these columns, of values x, are symbols; the log says what was decided, and how to have the other."""
+    highest = x.max()
+    if (x != np.round(x)).any() or x.min() < 0 or highest >= LARGEST_ALPHABET:
+        return False
+    found = f"whole numbers 0 … {highest:.0f} in every column"
+    if not all(row[i].strip().isdecimal() for row in table.rows for i in columns):
+        log.append(
+            f"{found}, not all written as such: read as points; write them without a decimal point to have symbols"
+        )
+        return False
+    if {"x", "y"} <= {(table.names or [])[i].lower() for i in columns if table.names}:
+        log.append(f"{found}, of which two are called x and y: read as points; rename them to have symbols")
+        return False
+    if highest >= _FEW:
+        log.append(f"{found}: read as points; for an alphabet of so many symbols save a .npy of whole numbers")
+        return False
+    log.append(f"{found}: read as symbols, which have no order; write them with a decimal point to have points")
+    return True
 
 
 def _counts_rows(table: _Table) -> bool:
