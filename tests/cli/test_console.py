@@ -32,3 +32,16 @@ def test_short_work_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         for now in range(9):
             update(now, 8)
     assert capsys.readouterr().err == ""
+
+
+def test_the_time_left_forgets_what_was_done_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that goes on tells late how far it had come: a jump, that is no speed."""
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    with console.bar("work") as update:
+        for now in range(31):
+            update(0 if now < 5 else 1000 + now, 2000)
+    assert [line.split(", ")[-1] for line in capsys.readouterr().err.splitlines()][1:] == ["980 s left", "970 s left"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.reproduce import tiny
 from unstir import reproduce
+from unstir.errors import UserError
 from unstir.reproduce import experiment, swiss_roll
 from unstir.reproduce.experiment import run_path
 from unstir.reproduce.table import Table
@@ -100,3 +102,18 @@ def test_progress_is_shown_from_other_processes(
     assert seen[-1][0] <= total
     assert {all for _, all, _ in seen} == {total}
     assert max(done for done, _, _ in seen) > 0
+
+
+def test_a_run_in_another_process_ends_when_the_one_that_waits_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It saves and ends as at Ctrl-C, and the same line continues it."""
+    tiny.shorten(monkeypatch, swiss_roll)
+    monkeypatch.setattr(experiment, "_shared", [0.0])
+    monkeypatch.setattr(experiment, "_stop", SimpleNamespace(value=1))
+    job = experiment.Job("swiss-roll", 1, 0, tmp_path, tiny.QUICK)
+    with pytest.raises(UserError, match="the same line continues"):
+        experiment._carry_out_aside(0, job)
+    assert experiment._shared == [8.0], "after the update that was under way"
+    monkeypatch.setattr(swiss_roll, "measure", lambda *_: {"short of the truth (bits)": 1.0})
+    assert experiment.carry_out_job(job) == {"short of the truth (bits)": 1.0}

@@ -55,7 +55,7 @@ def _live(description: str, unit: str) -> Iterator[Callable[..., None]]:
 def _plain(description: str, unit: str, interval: float = 10.0) -> Callable[..., None]:
     begin = last = time.monotonic()
     ended = False
-    before: int | None = None  # what was done in an earlier sitting says nothing of this one's speed
+    before: int | None = None  # done at the last line: what an earlier sitting did says nothing of this one's speed
 
     def update(done: int, total: int, note: str = "") -> None:
         nonlocal last, before, ended
@@ -64,9 +64,9 @@ def _plain(description: str, unit: str, interval: float = 10.0) -> Callable[...,
         # The end is worth a line at once; after it something may still be measured.
         if now - last < interval and (ended or done != total or now - begin <= interval):
             return
-        last, ended = now, done == total
         of = f" of {total:,}" if total else ""
-        left = f", {(total - done) * (now - begin) / (done - before):.0f} s left" if total and done > before else ""
+        left = f", {(total - done) * (now - last) / (done - before):.0f} s left" if total and done > before else ""
+        last, before, ended = now, done, done == total
         say(f"{description}: {done:,}{of} {unit}{left}{', ' + note if note else ''}")
 
     return update

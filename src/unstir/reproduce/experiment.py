@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -172,8 +173,8 @@ def _results(work: Sequence[Job], jobs: int, show: Callable[[Sequence[float]], N
         return
     # Fresh processes, since torch must not be forked.
     context = multiprocessing.get_context("spawn")
-    shared = context.Array("d", len(work), lock=False)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone, initargs=(shared,)) as pool:
+    shared, stop = context.Array("d", len(work), lock=False), context.Value("b", 0, lock=False)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone, initargs=(shared, stop)) as pool:
         waiting = {pool.submit(_carry_out_aside, place, job): job for place, job in enumerate(work)}
         try:
             while waiting:
@@ -182,12 +183,14 @@ def _results(work: Sequence[Job], jobs: int, show: Callable[[Sequence[float]], N
                 for future in ready:
                     yield waiting.pop(future), future.result()
         except BaseException:
+            stop.value = 1  # an interrupt of this process alone does not reach the others
             pool.shutdown(cancel_futures=True)
             raise
 
 
 _shared: Any = None
-"""In a process of its own: how many examples each job has learned from, seen by the one that shows it."""
+_stop: Any = None
+"""In a process of its own: how many examples each job has learned from, seen by the one that shows it; whether that one ended."""
 
 
 @contextmanager
@@ -203,17 +206,19 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _alone(shared: Any) -> None:
+def _alone(shared: Any, stop: Any) -> None:
     import torch
 
-    global _shared
+    global _shared, _stop
     torch.set_num_threads(1)
-    _shared = shared
+    _shared, _stop = shared, stop
 
 
 def _carry_out_aside(place: int, job: Job) -> Measured:
     def tell(images: int) -> None:
         _shared[place] = images
+        if _stop.value:
+            signal.raise_signal(signal.SIGINT)  # which training takes for a wish to save and end
 
     return carry_out_job(job, tell)
 
