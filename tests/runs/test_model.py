@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -255,8 +256,22 @@ def test_the_film_ends_in_the_sample(model: Model) -> None:
 def test_pictures_cross_the_border_unchanged(model: Model) -> None:
     all_levels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
     assert np.array_equal(model.outside(model.inside(all_levels)), all_levels)
-    with pytest.raises(UserError, match=r"shape \(1, 8, 8\), not \(1, 9, 9\)"):
+    with pytest.raises(UserError, match=r"shape \(N, 8, 8, 1\), not \(2, 9, 9, 1\)"):
         model.inside(np.zeros((2, 9, 9, 1), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (5, 3), (5,), (), (5, 2, 1), (1, 5, 2)])
+def test_points_of_another_shape_are_refused_before_they_are_scaled(points_run: Path, shape: tuple[int, ...]) -> None:
+    """Scaling broadcasts: one column of two would pass for both."""
+    model = load(points_run)
+    with pytest.raises(UserError, match=re.escape(f"for data of shape (N, 2), not {shape}")) as caught:
+        model.bound(np.zeros(shape, np.float32), terms=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_of_another_type_are_a_user_error(model: Model) -> None:
+    with pytest.raises(UserError, match="expected uint8"):
+        model.bound(np.zeros((2, 8, 8, 1), np.float32), terms=2)
 
 
 def test_loader_to_model_to_file_is_the_file(tmp_path: Path) -> None:

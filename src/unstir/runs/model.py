@@ -172,12 +172,21 @@ class Model:
         return NoiseSource(seed, range(first, first + number), next(self.denoiser.parameters()).device)
 
     def inside(self, data: np.ndarray) -> Tensor:
-        """Data as users hold it, as the network sees it."""
+        """Data as users hold it (N, …), as the network sees it.
+
+        Raises:
+            UserError: for data of another shape or type than the model's.
+        """
         device = next(self.denoiser.parameters()).device
-        x = self.spec.inside(data)
-        if tuple(x.shape[1:]) != self.spec.shape:
-            raise UserError(f"this model is for data of shape {self.spec.shape}, not {tuple(x.shape[1:])}")
-        return x.to(device)
+        given, shape = np.asarray(data), self.spec.shape
+        held = (*shape[1:], shape[0]) if self.spec.kind == "image" else shape
+        # Asked before scaling, which would spread one column over all of them.
+        if given.shape[1:] != held:
+            raise UserError(f"this model is for data of shape (N, {', '.join(map(str, held))}), not {given.shape}")
+        try:
+            return self.spec.inside(given).to(device)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
     def outside(self, x: Tensor) -> np.ndarray:
         """What the network sees, as users hold it."""
