@@ -42,11 +42,14 @@ class Rate:
         return values | {"rate": [r if math.isfinite(r) else None for r in self.rate]}
 
     def table(self) -> str:
-        """Ten times, counted as in [HO20 table 4]: T - t + 1, so that T is t = 1, all but the decoder's part sent."""
+        """Ten times of the whole chain, and T - t + 1, how [HO20 table 4] counts; at t = 1 all but the decoder's part is sent."""
         T = len(self.times)
         rows = sorted({max(1, round(T * i / ROWS)) for i in range(1, ROWS + 1)}, reverse=True)
-        lines = [f"T - t + 1   rate ({self.unit})   distortion ({self.distortion_unit})"]
-        lines += [f"{r:9d}   {self.rate[r - 1]:15.5f}   {self.distortion[r - 1]:10.5f}" for r in rows]
+        lines = [
+            f"sent so far, walking all {T} steps",
+            f"   t   T - t + 1   rate ({self.unit})   distortion ({self.distortion_unit})",
+        ]
+        lines += [f"{T - r + 1:4d}   {r:9d}   {self.rate[r - 1]:15.5f}   {self.distortion[r - 1]:10.5f}" for r in rows]
         given = "; given each item's class" if self.given_labels else ""
         lines.append(f"{self.items} held-out items; {self.weights} weights{given}")
         return "\n".join(lines)
