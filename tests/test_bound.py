@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -303,6 +304,9 @@ def test_a_bound_on_masses_and_one_on_dequantised_data_score_alike() -> None:
     mass = variational_bound(denoiser, k * 2 / 255 - 1, times=times)
     density = variational_bound(denoiser, ((2 * k + 2 * u - 1) / 255 - 1).float(), times=times, decoder="normal")
     assert density.density
+    assert torch.equal(density.bits_per_dim, replace(density, eight_bit=True).bits_per_dim)
+    with pytest.raises(ValueError, match="these data have none"):
+        _ = replace(density, eight_bit=False).bits_per_dim
     assert float(mass.bits_per_dim.mean()) == pytest.approx(float(density.bits_per_dim.mean()), abs=1e-3)
 
 
@@ -324,6 +328,7 @@ def test_total_is_the_sum_of_the_parts_and_bits_are_per_number() -> None:
     assert (bound.prior.shape, bound.steps.shape, bound.decoder.shape) == ((5,), (5, 11), (5,))
     torch.testing.assert_close(bound.total, bound.prior + bound.steps.sum(1) + bound.decoder)
     torch.testing.assert_close(bound.bits_per_dim, bound.total / (48 * math.log(2)))
+    torch.testing.assert_close(bound.bits, bound.bits_per_dim * 48)
     assert bound.total.dtype == F64
     assert bool((bound.steps >= 0).all())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,8 +196,10 @@ def test_k_of_gaussian_data_is_its_formula() -> None:
 def test_k_needs_the_forward_decoder() -> None:
     denoiser = FiniteDenoiser(Binomial(Cosine(4)), torch.eye(2))
     bound = variational_bound(denoiser, torch.eye(2))
-    with pytest.raises(ValueError, match="forward"):
+    with pytest.raises(ValueError, match=r'unstir\.bound\.variational_bound\(\.\.\., decoder="forward"\)'):
         _ = bound.k_bits
+    torch.testing.assert_close(bound.bits, bound.bits_per_dim * 2)
+    assert torch.equal(bound.bits_per_dim, replace(bound, eight_bit=False).bits_per_dim)  # a mass has no unit
 
 
 @pytest.mark.parametrize("decoder", ["discretized", "normal"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +194,6 @@ def test_each_class_in_turn_follows_the_index_and_not_the_place(model: Model) ->
 
 
 def test_a_name_goes_before_a_number(model: Model) -> None:
-    from dataclasses import replace
-
     renamed = Model(model.denoiser, replace(model.spec, classes=tuple("9876543210")), model.config)
     assert np.array_equal(renamed.sample(2, steps=3, label="9"), model.sample(2, steps=3, label=0))
 
@@ -258,6 +258,54 @@ def test_pictures_cross_the_border_unchanged(model: Model) -> None:
     assert np.array_equal(model.outside(model.inside(all_levels)), all_levels)
     with pytest.raises(UserError, match=r"shape \(N, 8, 8, 1\), not \(2, 9, 9, 1\)"):
         model.inside(np.zeros((2, 9, 9, 1), np.uint8))
+
+
+def test_a_bound_of_points_is_in_bits_a_sample_and_has_no_bits_per_dim(model: Model, points_run: Path) -> None:
+    points = load(points_run)
+    density = points.bound(points.sample(3, steps=2), terms=2)
+    with pytest.raises(ValueError, match=r"these data have none.*\.bits a sample") as caught:
+        _ = density.bits_per_dim
+    assert "\n" not in str(caught.value)
+    torch.testing.assert_close(density.bits * math.log(2), density.total)
+    mass = model.bound(model.sample(3, steps=2), terms=2)
+    torch.testing.assert_close(mass.bits_per_dim * 64, mass.bits)
+
+
+def test_the_classes_of_a_bound_go_by_number_and_by_name(model: Model) -> None:
+    named = replace(model, spec=replace(model.spec, classes=tuple("abcdefghij")))
+    pictures = model.sample(3, steps=2)
+    truth = named.bound(pictures, np.array([2, 0, 9]), terms=3).total
+    for labels in (["c", "a", "j"], ["2", "a", "9"], [2, 0, 9], np.array([2, 0, 9], np.uint8), torch.tensor([2, 0, 9])):
+        assert torch.equal(named.bound(pictures, labels, terms=3).total, truth)
+    assert not torch.equal(named.bound(pictures, ["a", "c", "j"], terms=3).total, truth)
+    # The data's numbers mean its classes, even where they are called by other numbers.
+    turned = replace(model, spec=replace(model.spec, classes=tuple("9876543210")))
+    assert torch.equal(turned.bound(pictures, np.array([2, 0, 9]), terms=3).total, truth)
+    assert torch.equal(turned.bound(pictures, ["7", "9", "0"], terms=3).total, truth)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 10], "there is no class 10; there are 0, 1, 2"),
+        ([0, -1], "there is no class -1; there are 0, 1, 2"),
+        (["0", "disc"], "there is no class 'disc'; there are 0, 1, 2"),
+        ([0, 1.5], "there is no class"),
+        ([True, False], "there is no class True"),
+        ([0], r"one class for each of 2 items, not an array of shape \(1,\)"),
+        ("seven", r"one class for each of 2 items, not an array of shape \(\)"),
+    ],
+    ids=str,
+)
+def test_classes_that_are_none_are_refused(model: Model, labels: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        model.bound(np.zeros((2, 8, 8, 1), np.uint8), labels, terms=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_classes_takes_no_labels(points_run: Path) -> None:
+    with pytest.raises(UserError, match="without classes"):
+        load(points_run).bound(np.zeros((1, 2), np.float32), [0], terms=2)
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (5, 3), (5,), (), (5, 2, 1), (1, 5, 2)])

@@ -46,6 +46,7 @@ class Bound:
         calls: network calls that it took, each for the whole batch. draws: how many each term was averaged over.
         standard_error: of ``total`` around its expectation over the draws, (B,); None for a single draw, which cannot tell.
         convention: what ``k_bits`` needs; there with the forward decoder only.
+        eight_bit: whether the data are 8-bit levels, dequantised where this is a density; None where nobody has said.
     """
 
     prior: Rows64
@@ -57,6 +58,7 @@ class Bound:
     draws: int = 1
     standard_error: Rows64 | None = None
     convention: Convention2015 | None = None
+    eight_bit: bool | None = None
 
     @property
     def total(self) -> Rows64:
@@ -64,8 +66,22 @@ class Bound:
         return self.prior + self.steps.sum(1) + self.decoder
 
     @property
+    def bits(self) -> Rows64:
+        """:attr:`total` in bits per whole sample, (B,); a density is one on the scaled axis, as x0 was given."""
+        return self.total / math.log(2)
+
+    @property
     def bits_per_dim(self) -> Rows64:
-        """:attr:`total` in bits/dim (B,); see :func:`bits_per_dim`."""
+        """:attr:`total` in bits/dim (B,); see :func:`bits_per_dim`. Of bits and symbols it is bits for each of them.
+
+        Raises:
+            ValueError: for a density of data that are known to be no 8-bit levels.
+        """
+        if self.density and self.eight_bit is False:
+            raise ValueError(
+                "bits/dim counts the bits of 8-bit levels, and these data have none: a density depends on the data's unit, "
+                "so take .total in nats or .bits a sample"
+            )
         return bits_per_dim(self.total, self.dims, density=self.density)
 
     @property
@@ -116,7 +132,10 @@ class Bound:
     @property
     def _convention(self) -> Convention2015:
         if self.convention is None:
-            raise ValueError('K sets p(x0|x_1) equal to the forward kernel: it needs decoder="forward"')
+            raise ValueError(
+                "K sets p(x0|x_1) equal to the forward kernel, which this bound does not: take it from "
+                'unstir.bound.variational_bound(..., decoder="forward")'
+            )
         return self.convention
 
 

@@ -122,7 +122,7 @@ class Model:
     def bound(
         self,
         data: np.ndarray,
-        labels: np.ndarray | None = None,
+        labels: np.ndarray | Sequence[int | str] | None = None,
         *,
         seed: int = 0,
         first: int = 0,
@@ -132,15 +132,17 @@ class Model:
     ) -> Bound:
         """The variational bound on -log p of given data (N, …); the predicted x0 is clipped where data is 8-bit.
 
+        Of real numbers it is a density as the network sees them; in their own units ``D log(spec.scaling.scale)`` nats are added.
+
         Args:
             data: as :meth:`sample` gives it.
-            labels: the classes, (N,), or None for the unconditional model's bound.
+            labels: the classes, (N,), by number as data holds them or by name; None for the unconditional model's bound.
             terms: all T of them, or an unbiased estimate from so many.
             times: of the chain, rising to T, instead of all of 1 … T.
             seed, first: the noise is that of samples ``first … first + N - 1`` of the seed.
         """
         x0, condition = self.at_hand(data, labels)
-        return variational_bound(
+        bound = variational_bound(
             self.bounded, x0,
             condition=condition,
             times=times,
@@ -149,6 +151,7 @@ class Model:
             noise=self.noise(seed, first, len(x0)),
             progress=progress,
         )  # fmt: skip
+        return replace(bound, eight_bit=self.spec.eight_bit)
 
     @property
     def bounded(self) -> DenoiserBase:
@@ -161,10 +164,12 @@ class Model:
         """How the bound reads the last step: the process's own way, but a density where real data have no levels."""
         return "normal" if self.denoiser.process.continuous and not self.spec.eight_bit else None
 
-    def at_hand(self, data: np.ndarray, labels: np.ndarray | None = None) -> tuple[Tensor, Condition | None]:
+    def at_hand(
+        self, data: np.ndarray, labels: np.ndarray | Sequence[int | str] | None = None
+    ) -> tuple[Tensor, Condition | None]:
         """Data as :meth:`sample` gives it, and the classes to be given with it (or None), as the denoiser takes them."""
         x0 = self.inside(data)
-        return x0, None if labels is None else Condition(torch.as_tensor(labels, device=x0.device))
+        return x0, None if labels is None else self._labelled(labels, x0)
 
     def noise(self, seed: int, first: int, number: int) -> NoiseSource:
         """The draws of samples ``first … first + number - 1`` of a seed."""
@@ -232,10 +237,22 @@ class Model:
             numbers = [self._class(label)] * len(indices)
         return Condition(torch.tensor(numbers, device=next(self.denoiser.parameters()).device))
 
+    def _labelled(self, labels: np.ndarray | Sequence[int | str], x0: Tensor) -> Condition:
+        if not self.spec.classes:
+            raise UserError("this model was trained without classes, so it takes no label")
+        given = np.asarray(labels)
+        if given.shape != (len(x0),):
+            raise UserError(f"labels are one class for each of {len(x0)} items, not an array of shape {given.shape}")
+        # What data holds are numbers, whatever the classes are called: "7" may be the name of class 6.
+        numbers = [self._class(label) if isinstance(label, str) else self._numbered(label) for label in given.tolist()]
+        return Condition(torch.tensor(numbers, device=x0.device))
+
     def _class(self, label: int | str) -> int:
         classes = self.spec.classes
-        if str(label) in classes:
-            return classes.index(str(label))
+        return classes.index(str(label)) if str(label) in classes else self._numbered(label)
+
+    def _numbered(self, label: int | str) -> int:
+        classes = self.spec.classes
         number = _number(label)
         if number is None or not 0 <= number < len(classes):
             raise UserError(
@@ -347,6 +364,6 @@ def _check_keys(seed: int, indices: Sequence[int]) -> None:
 
 def _number(label: int | str) -> int | None:
     try:
-        return int(label)
+        return int(str(label))  # 1.5 and True name no class
     except ValueError:
         return None
