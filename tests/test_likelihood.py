@@ -18,7 +18,7 @@ from tests.oracles.curves import SCHEDULES, Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser, through
 from unstir import likelihood
 from unstir.bound import variational_bound
-from unstir.denoisers import Condition, Denoiser, DenoiserBase, GaussianMixtureDenoiser, Prediction
+from unstir.denoisers import Clipped, Condition, Denoiser, DenoiserBase, GaussianMixtureDenoiser, Guided, Prediction
 from unstir.denoisers.variance import rule
 from unstir.distributions import Normal
 from unstir.likelihood import OdeLikelihood, dequantised, ode_log_likelihood
@@ -551,6 +551,8 @@ def test_what_has_no_meaning_is_refused() -> None:
     stepwise = _network(2)
     stepwise.consecutive = True
     _refused("the step from t to t - 1 alone", stepwise)
+    for clipped in (Clipped(_network(2)), Guided(Clipped(_network(2)), 2.0)):
+        _refused("give the denoiser unclipped", clipped)
     _refused("floating-point", x0=torch.zeros(2, 2, dtype=torch.long))
     _refused("floating-point", x0=torch.zeros(2, dtype=F64))
     _refused("no divergence is called 'approximate'", divergence="approximate")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from unstir.bound import bits_per_dim
-from unstir.denoisers import Condition, DenoiserBase, Prediction
+from unstir.denoisers import Clipped, Condition, DenoiserBase, Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
 from unstir.shapes import Data, Numbers, Numbers64, RowLabels, Rows64
@@ -137,8 +137,8 @@ def ode_log_likelihood(
         progress: called with (done, all), in thousandths of the way.
 
     Raises:
-        ValueError: for a process that is not Gaussian, data off the levels, or a number out of range; and where the field is
-            so rough or so large that no step meets the tolerance.
+        ValueError: for a process that is not Gaussian, a clipped denoiser, data off the levels, or a number out of range; and
+            where the field is so rough or so large that no step meets the tolerance.
     """
     process = denoiser.process
     if not isinstance(process, Gaussian):
@@ -147,6 +147,11 @@ def ode_log_likelihood(
         )
     if denoiser.consecutive:
         raise ValueError("this denoiser speaks of the step from t to t - 1 alone, and the ODE asks at real times")
+    if any(isinstance(part, Clipped) for part in denoiser.modules()):
+        raise ValueError(
+            "clipping bends the flow where the predicted x0 leaves its range, and no density has that flow: give the denoiser "
+            "unclipped"
+        )
     if not x0.is_floating_point() or x0.ndim < 2:
         raise ValueError(f"x0 must be floating-point numbers (B, *E), not {x0.dtype} of shape {tuple(x0.shape)}")
     if divergence not in DIVERGENCES:
