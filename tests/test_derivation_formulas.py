@@ -384,6 +384,8 @@ def test_k_of_scaled_data_as_a_code_length_of_levels() -> None:
     masses = torch.special.ndtr((levels + 0.5 - mean) / s) - torch.special.ndtr((levels - 0.5 - mean) / s)
     code_length = -float((masses * masses.log2()).sum())
     k = -0.5 * math.log2(2 * math.pi * math.e)  # of N(0, 1) under itself
-    assert derivation.level_bits(k, 1, s) == pytest.approx(code_length, abs=1e-4)
+    assert derivation.level_bits(k, dims=1, level_std=s) == pytest.approx(code_length, abs=1e-4)
+    with pytest.raises(TypeError):  # two numbers that are easily exchanged must be named
+        derivation.level_bits(k, 1, s)  # pyright: ignore[reportCallIssue]
     # Three numbers of a pixel: the paper's 5.4 bits, and what was made of it.
-    assert derivation.level_bits(5.4, 3, 63.5) == pytest.approx(4.19, abs=0.005)
+    assert derivation.level_bits(5.4, dims=3, level_std=63.5) == pytest.approx(4.19, abs=0.005)

@@ -227,7 +227,7 @@ def flow_velocity(schedule: Schedule, x_t: Reals, score: Reals, t: Rows64) -> Re
     return f * x_t - g2 / 2 * score
 
 
-def level_bits(k_bits: float, dims: int, level_std: float) -> float:
+def level_bits(k_bits: float, *, dims: int, level_std: float) -> float:
     """``log2 s - K/D``: bits/dim of whole levels, from K in bits of data that were scaled to variance 1.
 
     Scaling by 1/s multiplies the density by s in each of the D numbers, and a level is one wide. This is the road from
