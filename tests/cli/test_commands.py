@@ -112,17 +112,71 @@ def test_samples_by_index_label_and_form(tmp_path: Path, digits_run: Path, unsti
 
 
 def test_points_are_sampled_and_measured(tmp_path: Path, points_run: Path, unstir: Command) -> None:
-    ended = unstir("sample", points_run, "-n", 7, "--steps", 3, "--out", tmp_path / "x.png", "--json")
-    assert ended.code == 0, ended.err
-    written = Path(json.loads(ended.out)["out"])
-    assert written == tmp_path / "x.npy"
-    assert f"in {written}" in ended.err
-    assert np.load(written).shape == (7, 2)
+    run = shutil.copytree(points_run, tmp_path / "run")
+    for words, written in (
+        ((), run / "samples" / "seed-0.npy"),
+        (("--out", tmp_path / "x.npy"), tmp_path / "x.npy"),
+    ):
+        ended = unstir("sample", run, "-n", 7, "--steps", 3, *words, "--json")
+        assert ended.code == 0, ended.err
+        assert Path(json.loads(ended.out)["out"]) == written
+        assert f"in {written}" in ended.err
+        assert np.load(written).shape == (7, 2)
     ended = unstir("evaluate", points_run, "--images", 300, "--json")
     facts = json.loads(ended.out)
     assert facts["unit"] == "bits/item"
     entropy = 2 * np.log2(10 * np.sqrt(2 * np.pi * np.e))
     assert entropy - 2 * facts["half_width"] < facts["total"] < entropy + 3
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("{mine}.png", "samples of points cannot be written as .png: give x.npz or x.npy"),
+        ("{mine}", "samples of points cannot be written as a folder: give x.npz or x.npy"),
+        ("{mine}.csv", "samples of points cannot be written as .csv: give x.npz or x.npy"),
+        ("{data}", "is among the data that this run was trained on"),
+        ("{link}", "is among the data that this run was trained on"),
+    ],
+)
+def test_samples_of_points_leave_the_users_files_alone(
+    tmp_path: Path, points_run: Path, points_file: Path, unstir: Command, out: str, said: str
+) -> None:
+    mine = tmp_path / "mine.npy"
+    mine.write_bytes(b"mine")
+    (tmp_path / "link.npy").symlink_to(points_file)
+    before = points_file.read_bytes()
+    out = out.format(mine=mine.with_suffix(""), data=points_file, link=tmp_path / "link.npy")
+    ended = unstir("sample", points_run, "-n", 2, "--steps", 1, "--out", out)
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    assert said in ended.err
+    assert mine.read_bytes() == b"mine"
+    assert points_file.read_bytes() == before
+
+
+def test_samples_never_fall_among_the_pictures_learned_from(tmp_path: Path, unstir: Command) -> None:
+    photos = tmp_path / "photos"
+    (photos / "deep").mkdir(parents=True)
+    for i in range(4):
+        Image.fromarray(np.full((4, 4), 50 * i, np.uint8)).save(photos / f"{i:06d}.png")
+    run = small.train(tmp_path / "run", str(photos), 8).path
+    before = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    for out in (photos, photos / "deep", photos / "new" / "er", photos / "grid.png", run / ".." / "photos"):
+        ended = unstir("sample", run, "-n", 2, "--steps", 1, "--out", out)
+        assert ended.code == 2, out
+        said = f"{out} is among the data that this run was trained on, {photos}: choose another --out"
+        assert ended.err == f"unstir: {said}\n"
+    assert {path: path.read_bytes() for path in photos.rglob("*.png")} == before
+
+    folder = tmp_path / "folder"
+    for _ in range(2):  # into a folder that is not there, and into one that holds samples only
+        assert unstir("sample", run, "-n", 2, "--steps", 1, "--out", folder).code == 0
+        (folder / ".DS_Store").write_bytes(b"")  # what looking at a folder leaves in it
+    (folder / "holiday.png").write_bytes(b"mine")
+    ended = unstir("sample", run, "-n", 2, "--steps", 1, "--out", folder)
+    assert ended.code == 2
+    assert ended.err == f"unstir: {folder} holds other things than samples, such as holiday.png: choose another --out\n"
 
 
 def test_inspect(tmp_path: Path, points_file: Path, unstir: Command) -> None:

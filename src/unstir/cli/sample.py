@@ -62,7 +62,8 @@ def sample_(
     batch: int
         How many at a time; memory, not results, depends on it.
     out: Path
-        x.png for a grid, x.npz for arrays, a folder for one PNG each; default a grid in the run's folder.
+        x.png for a grid, x.npz or x.npy for arrays, a folder for one PNG each; by default a grid in the run's folder. Points,
+        bits and symbols are arrays, there too.
     json: bool
         A summary as JSON on stdout.
     """
@@ -75,10 +76,14 @@ def sample_(
     if n < 1 or (steps is not None and steps < 1) or batch < 1:
         raise UserError("-n, --steps and --batch must be at least 1")
     chosen = _indices(indices) if indices is not None else list(range(n))
-    target = out or _default_target(run, seed, label, guidance)
     model = open_model(run, weights=weights)
+    if out is None:
+        target = _default_target(run, seed, label, guidance, ".png" if model.spec.kind == "image" else ".npy")
+        runs.check(target, codec=model.spec.codec)
+    else:
+        target = out
+        runs.check(target, codec=model.spec.codec, source=model.config.data.source)
     sampler, steps = sampler or model.denoiser.process.sampler, steps or model.steps
-    runs.check(target)
     with console.bar("sampling", "samples") as update:
         data = model.sample(
             len(chosen), sampler=sampler, steps=steps, spacing=spacing, seed=seed, indices=chosen,
@@ -117,8 +122,8 @@ def _indices(text: str) -> list[int]:
     return chosen
 
 
-def _default_target(run: Path, seed: int, label: str | None, guidance: float) -> Path:
+def _default_target(run: Path, seed: int, label: str | None, guidance: float, suffix: str) -> Path:
     """A name in the run that tells apart what was asked for."""
     name = f"seed-{seed}" + (f"-label-{label}".replace("/", "-") if label else "")
     name += f"-guidance-{guidance:g}" if guidance != 1 else ""
-    return (run if run.is_dir() else run.parent) / "samples" / f"{name}.png"
+    return (run if run.is_dir() else run.parent) / "samples" / f"{name}{suffix}"

@@ -13,6 +13,13 @@ from unstir.data.raw import Source
 from unstir.data.table import table_source
 from unstir.errors import UserError
 
+NAMES = ("digits", *toys.NAMES)  # data that come with the package
+
+
+def path_of(source: str | Path) -> Path | None:
+    """The file or folder that is meant; None for data that come with the package, which ``find`` knows by name."""
+    return None if isinstance(source, str) and source in NAMES else Path(source)
+
 
 def find(source: str | Path) -> Source:
     """The source that a name or path stands for.
@@ -29,8 +36,9 @@ def find(source: str | Path) -> Source:
         return toys.source_of(source)
     path = Path(source)
     if not path.exists():
-        names = ", ".join(("digits", *toys.NAMES))
-        raise UserError(f"{source}: no such file or folder, and not the name of data that comes with unstir ({names})")
+        raise UserError(
+            f"{source}: no such file or folder, and not the name of data that comes with unstir ({', '.join(NAMES)})"
+        )
     if path.is_dir():
         return folder_source(path)
     suffix = path.suffix.lower()

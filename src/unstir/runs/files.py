@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,17 +12,44 @@ from PIL import Image
 
 from unstir.data import contact_sheet
 from unstir.data.codec import LEVELS, Codec
+from unstir.data.sources import path_of
 from unstir.errors import UserError
 
+_OURS = re.compile(r"\d{6,}\.png")  # what write puts into a folder
 
-def check(target: Path) -> None:
-    """Refuses a target that :func:`write` could not write, before the samples are drawn."""
+
+def check(target: Path, *, codec: Codec = LEVELS, source: str = "") -> None:
+    """Refuses a target that :func:`write` could not write, or should not, before the samples are drawn.
+
+    Args:
+        codec: what the samples will be: of data that are no pictures there are neither grids nor folders.
+        source: the data that the model was trained on, which samples must not fall among.
+    """
     suffix = target.suffix.lower()
+    if codec.kind != "image" and suffix not in (".npz", ".npy"):
+        raise UserError(f"samples of {codec.kind} cannot be written as {suffix or 'a folder'}: give x.npz or x.npy")
     if suffix not in ("", ".png", ".npz", ".npy"):
         raise UserError(f"samples cannot be written as {suffix}: give x.png, x.npz, x.npy, or a folder")
     if target.is_dir() if suffix else target.is_file():
         raise UserError(f"{target} is already there, as a {'folder' if suffix else 'file'}: choose another --out")
+    if source:
+        _check_apart(target, source)
+    if target.is_dir():
+        seen = (path.name for path in target.iterdir() if not path.name.startswith("."))
+        strange = sorted(name for name in seen if not _OURS.fullmatch(name))
+        if strange:
+            raise UserError(f"{target} holds other things than samples, such as {strange[0]}: choose another --out")
     check_place(target)
+
+
+def _check_apart(target: Path, source: str) -> None:
+    """Refuses to write over the data of a run, or into its folder."""
+    own = path_of(source)
+    if own is None or not own.exists():
+        return
+    place = target.resolve()
+    if any(path.exists() and path.samefile(own) for path in (place, *place.parents)):
+        raise UserError(f"{target} is among the data that this run was trained on, {source}: choose another --out")
 
 
 def check_place(target: Path) -> None:
