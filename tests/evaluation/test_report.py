@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from unstir.cli import app
-from unstir.evaluation import figures, report
+from unstir.evaluation import figures, likelihood, report
 from unstir.runs import Run, heldout, load
 
 VOID = {"meta", "img", "br", "line", "polyline"}
@@ -108,6 +108,19 @@ def test_it_needs_nothing_outside_itself(
     assert {"Loss", "Likelihood", "What this is"} <= set(page.headings)
     assert ("bits/dim" if kind == "digits" else "bits/item") in text
     assert "$" not in " ".join(page.text)
+
+
+@pytest.mark.parametrize("kind", ["digits", "points"])
+def test_its_parts_are_worded_as_evaluate_words_them(
+    kind: str, digits_run: Path, points_run: Path, copy: Callable[[Path, str], Path]
+) -> None:
+    """Points have neither grey levels nor, with other processes, a normal prior."""
+    _, page = written(copy(digits_run if kind == "digits" else points_run, kind))
+    said = "".join(page.text).replace("−", "-")
+    for what in likelihood.PARTS.values():
+        assert what.replace("x_", "x") in said
+    assert ("whole levels" in said) == (kind == "digits")
+    assert "standard normal" not in said
 
 
 def test_its_pictures_are_those_of_its_commands(

@@ -16,6 +16,13 @@ from unstir.processes import Gaussian
 from unstir.runs import Model
 from unstir.schedules import PRIOR_KL_LIMIT
 
+PARTS = {
+    "prior": "KL of q(x_T | x0) from the prior",
+    "steps": "sum of the KL of the reverse steps",
+    "decoder": "-log p(x0 | x_1)",
+}
+"""What the parts of the total are, whatever the data: in the table and in the report."""
+
 
 @dataclass(frozen=True)
 class Likelihood:
@@ -69,9 +76,7 @@ class Likelihood:
         return "\n".join(
             [
                 f"{self.unit:<10} {self.total:8.4f} ± {self.half_width:.4f}   (95 % interval, {self.items} held-out items)",
-                f"  prior    {self.prior:8.4f}   KL of q(x_T | x0) from the prior",
-                f"  steps    {self.steps:8.4f}   sum of the KL of the reverse steps",
-                f"  decoder  {self.decoder:8.4f}   -log p(x0 | x_1)",
+                *(f"  {name:<8} {getattr(self, name):8.4f}   {what}" for name, what in PARTS.items()),
                 f"an upper bound: {self.described}; {self.weights} weights"
                 + ("; given each item's class" if self.given_labels else ""),
                 *([f"{chosen} t = {', '.join(f'{t:.6g}' for t in self.times)}"] if self.times else ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from html import escape
@@ -122,24 +123,27 @@ def _losses(run: Run) -> dict[str, figures.Points]:
 
 
 def _likelihood(result: likelihood.Likelihood) -> str:
+    parts = {name: _subscripts(escape(what)) for name, what in likelihood.PARTS.items()}
+    last = "the last step, to whole levels" if result.unit == "bits/dim" else "the last step"
     rows = (
         (
             "total",
             result.total,
             f"± {result.half_width:.4f}, 95 % interval over {result.items} held-out items; an upper bound",
         ),
-        (
-            "prior",
-            result.prior,
-            "KL of q(x<sub>T</sub> | x<sub>0</sub>) from the standard normal: what the chain does not forget",
-        ),
-        ("steps", result.steps, f"KL of the reverse steps ({result.described}): what the network does not know"),
-        ("decoder", result.decoder, "−log p(x<sub>0</sub> | x<sub>1</sub>): the last step, to whole grey levels"),
+        ("prior", result.prior, f"{parts['prior']}: what the chain does not forget"),
+        ("steps", result.steps, f"{parts['steps']} ({result.described}): what the network does not know"),
+        ("decoder", result.decoder, f"{parts['decoder']}: {last}"),
     )
     table = "".join(
         f'<tr><th>{name}</th><td class="number">{value:.4f}</td><td>{text}</td></tr>' for name, value, text in rows
     )
     return f"<table><tr><th></th><th>{result.unit}</th><th></th></tr>{table}</table>"
+
+
+def _subscripts(text: str) -> str:
+    """``x0``, ``x_1`` and ``x_T`` as they are printed, and a minus sign for a hyphen before a word."""
+    return re.sub(r"\bx_?([0-9T])", r"x<sub>\1</sub>", text).replace("-log", "−log")
 
 
 def _facts(model: Model) -> str:
