@@ -229,6 +229,41 @@ def test_a_folder_of_odd_files_trains_and_says_what_it_did(tmp_path: Path, setti
     assert not (tmp_path / "strict").exists()
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder above one in which a run was trained on ``ring.csv``; commands run in neither."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    np.savetxt(tmp_path / "there" / "ring.csv", points, delimiter=",")
+    monkeypatch.chdir(tmp_path / "there")
+    toml = '[network]\nwidth = 8\ndepth = 1\n[schedule]\nT = 10\n[hardware]\nprecision = "fp32"\n'
+    small.train(tmp_path / "run", "ring.csv", 64, toml)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def test_a_run_asks_for_its_data_when_used_from_another_folder(elsewhere: Path, unstir: Command) -> None:
+    for command in ("evaluate", "report"):
+        ended = unstir(command, "../run", "--images", 4)
+        assert ended.code == 2
+        assert ended.err.startswith(
+            "unstir: ring.csv: no such file or folder; the run was trained on it as seen from another"
+        )
+        assert ended.err.endswith("give --data PATH\n")
+        assert len(ended.err.splitlines()) == 1
+        ended = unstir(command, "../run", "--images", 4, "--data", "../there/ring.csv")
+        assert ended.code == 0, ended.err
+
+
+def test_a_report_is_about_the_runs_own_data(elsewhere: Path, unstir: Command) -> None:
+    np.savetxt("other.csv", np.random.default_rng(1).normal(size=(60, 2)), delimiter=",")
+    ended = unstir("report", "../run", "--images", 4, "--data", "other.csv")
+    assert ended.code == 2
+    assert "other.csv is not what this model was trained with" in ended.err
+    assert not (elsewhere / "run" / "report.html").exists()
+
+
 def test_demo_is_train_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unstir: Command) -> None:
     from unstir.cli import report as report_command
     from unstir.cli import train as train_command

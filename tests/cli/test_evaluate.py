@@ -62,6 +62,18 @@ def test_all_measures_together(points_run: Path, unstir: Command) -> None:
         assert words in shown
 
 
+def test_data_of_another_kind_is_named_by_its_kind(
+    digits_run: Path, points_run: Path, points_file: Path, unstir: Command, tmp_path: Path
+) -> None:
+    sized = small.train(tmp_path / "sized", "digits", 8, data={"source": "digits", "size": 6}).path
+    for run in (digits_run, sized):
+        ended = unstir("evaluate", run, "--data", points_file)
+        assert ended.code == 2
+        assert ended.err == f"unstir: the run is of pictures, and {points_file} holds points\n"
+    ended = unstir("evaluate", points_run, "--data", "digits")
+    assert ended.err == "unstir: the run is of points, and digits holds pictures\n"
+
+
 def test_one_measure_alone(digits_run: Path, unstir: Command) -> None:
     ended = unstir("evaluate", digits_run, "--images", 4, "--metrics", "rate", "--json")
     assert ended.code == 0, ended.err

@@ -73,7 +73,7 @@ def evaluate_(
 
     from unstir import runs
     from unstir.cli import console
-    from unstir.cli.opening import open_model
+    from unstir.cli.opening import heldout, open_model
     from unstir.errors import UserError
     from unstir.evaluation import chains, likelihood, ode, rate
 
@@ -95,7 +95,7 @@ def evaluate_(
         chains.check_variance(model)
     if "ode" in wanted:
         ode.check(model)
-    heldout = runs.heldout(model, data)
+    held = heldout(model, data)
     training = cache(lambda: runs.training(model, data))
     how = {"images": images, "given_labels": given_labels, "seed": seed, "batch": batch}
 
@@ -111,7 +111,7 @@ def evaluate_(
         with console.bar("measuring", "network calls") as update:
             results["bound"] = likelihood.measure(
                 model,
-                heldout,
+                held,
                 terms=terms or None,
                 times=times,
                 spacing="" if times is None else spacing or chains.BEST,
@@ -120,10 +120,10 @@ def evaluate_(
             )
     if "ode" in wanted:
         with console.bar("following the flow", "thousandths of the way") as update:
-            results["ode"] = ode.measure(model, heldout, **how, progress=update)
+            results["ode"] = ode.measure(model, held, **how, progress=update)
     if "rate" in wanted:
         with console.bar("measuring the rate", "network calls") as update:
-            results["rate"] = rate.measure(model, heldout, **how, progress=update)
+            results["rate"] = rate.measure(model, held, **how, progress=update)
     if json:
         bound = results.pop("bound").to_json() if "bound" in results else {}
         console.give(bound | {name: result.to_json() for name, result in results.items()})

@@ -1,9 +1,14 @@
-"""A model as commands use it: on this machine's device, with the threads its run was found fastest with."""
+"""A model as commands use it: on this machine's device, with the threads its run was found fastest with; and its data."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from unstir import runs
+from unstir.data import Split
+from unstir.data.sources import kind_of, path_of
+from unstir.errors import UserError
 from unstir.runs import Model, Run, load
 from unstir.training import engine as engines
 
@@ -16,3 +21,35 @@ def open_model(path: Path, weights: str = "ema") -> Model:
         engines.recorded(facts).settle()
     model.denoiser.to(engines.default_device())
     return model
+
+
+def heldout(model: Model, data: str | None = None, *, same: bool = False) -> Split:
+    """The held-out part of the model's own data, or of other data.
+
+    Args:
+        same: what is given must be the model's own data, wherever they lie now.
+
+    Raises:
+        UserError: when the data is not there, or of another kind or shape, or changed.
+    """
+    source = model.config.data.source
+    own = path_of(source)
+    if data is None and own is not None and not own.exists():
+        raise UserError(
+            f"{source}: no such file or folder; the run was trained on it as seen from another folder, or it has moved: "
+            "give --data PATH"
+        )
+    try:
+        if data is not None and same:
+            config = replace(model.config, data=replace(model.config.data, source=data))
+            return runs.heldout(replace(model, config=config))
+        return runs.heldout(model, data)
+    except UserError:
+        kind = model.spec.kind if data is None else kind_of(data)
+        if kind != model.spec.kind:
+            raise UserError(f"the run is of {_plural(model.spec.kind)}, and {data} holds {_plural(kind)}") from None
+        raise
+
+
+def _plural(kind: str) -> str:
+    return "pictures" if kind == "image" else kind

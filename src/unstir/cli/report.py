@@ -8,13 +8,21 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
-def report_(run: Path, *, images: int = 256, json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def report_(
+    run: Path,
+    *,
+    data: str | None = None,
+    images: int = 256,
+    json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
     """Write one self-contained page about a run: samples beside real data, film strips, loss, bits/dim.
 
     Parameters
     ----------
     run: Path
         A run's folder.
+    data: str
+        Where the data that the run was trained on is now; by default where it was.
     images: int
         How many held-out items the bound is measured on.
     json: bool
@@ -22,7 +30,7 @@ def report_(run: Path, *, images: int = 256, json: Annotated[bool, Parameter(nam
     """
     from unstir import runs
     from unstir.cli import console
-    from unstir.cli.opening import open_model
+    from unstir.cli.opening import heldout, open_model
     from unstir.errors import UserError
     from unstir.evaluation import report
 
@@ -32,8 +40,9 @@ def report_(run: Path, *, images: int = 256, json: Annotated[bool, Parameter(nam
     model = open_model(run)
     if not run.is_dir():
         raise UserError(f"{run} is one file of weights: a report is about a run's folder")
+    held = heldout(model, data, same=True)
     with console.bar("measuring", "network calls") as update:
-        report.write(folder, model, runs.heldout(model), images=images, progress=update)
+        report.write(folder, model, held, images=images, progress=update)
     console.say(f"report: {folder.report}")
     if json:
         console.give({"report": str(folder.report)})

@@ -9,7 +9,7 @@ from unstir.data.arrays import array_source
 from unstir.data.digits import digits
 from unstir.data.files import SUFFIXES, folder_source, zip_source
 from unstir.data.idx import idx_source, is_idx
-from unstir.data.raw import Source
+from unstir.data.raw import Source, Values
 from unstir.data.table import table_source
 from unstir.errors import UserError
 
@@ -19,6 +19,12 @@ NAMES = ("digits", *toys.NAMES)  # data that come with the package
 def path_of(source: str | Path) -> Path | None:
     """The file or folder that is meant; None for data that come with the package, which ``find`` knows by name."""
     return None if isinstance(source, str) and source in NAMES else Path(source)
+
+
+def kind_of(source: str | Path) -> str:
+    """``image``, ``points``, ``bits`` or ``symbols``: found without decoding any picture."""
+    raw = find(source).open()
+    return raw.kind if isinstance(raw, Values) else "image"
 
 
 def find(source: str | Path) -> Source:
