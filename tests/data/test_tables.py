@@ -172,7 +172,10 @@ def test_many_whole_numbers_are_measurements(tmp_path: Path, highest: int, kind:
 
 @pytest.mark.parametrize("text", ["1,2\n-3,4\n", "1,2\n3,0.5\n", "x,y\n1,2\n3,4\n", "n,x,Y\n0,1,2\n0,3,4\n"])
 def test_negative_numbers_fractions_and_coordinates_are_points(tmp_path: Path, text: str) -> None:
-    assert load(written(tmp_path, text)).spec.kind == "points"
+    dataset = load(written(tmp_path, text))
+    assert dataset.spec.kind == "points"
+    # Where symbols were never possible, nothing is said of them.
+    assert ("symbols" in " ".join(dataset.log)) == ("x" in text)
 
 
 def test_empty_lines_are_passed_over(tmp_path: Path) -> None:
