@@ -14,6 +14,7 @@ app = App(
     version=__version__,
     help="Train, sample and measure with denoising diffusion models on your own data.",
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,  # main says what an interrupt left
 )
 for _name, _help in (
     ("demo", "Train on handwritten digits, generate, measure: a report in two minutes."),
@@ -25,6 +26,9 @@ for _name, _help in (
     ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
+
+
+_CONTINUED = (["train"], ["reproduce"], ["demo"])
 
 
 def main() -> None:
@@ -42,8 +46,9 @@ def main() -> None:
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
         _fail("not enough memory: choose a smaller --size, --batch or preset")
-    except KeyboardInterrupt:
-        print("unstir: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        left = "the same line continues" if sys.argv[1:2] in _CONTINUED else "nothing was written"
+        print(f"unstir: stopped; {stop.args[0] if stop.args else left}", file=sys.stderr)
         sys.exit(130)
 
 

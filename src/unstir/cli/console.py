@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -18,6 +19,23 @@ def say(sentence: str) -> None:
 def give(value: dict[str, Any]) -> None:
     """A result for machines: JSON on stdout."""
     print(json.dumps(value), flush=True)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Around what writes a file, or files into a folder: an interrupt then says whether anything came of it."""
+    before = _written(target)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if _written(target) != before:
+            raise KeyboardInterrupt(f"{target} may not be whole") from None
+        raise
+
+
+def _written(target: Path) -> dict[Path, tuple[int, int]]:
+    facts = {path: path.stat() for path in (target, *target.glob("*")) if path.exists()}
+    return {path: (fact.st_mtime_ns, fact.st_size) for path, fact in facts.items()}
 
 
 @contextmanager

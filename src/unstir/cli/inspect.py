@@ -61,7 +61,8 @@ def inspect_(
     if found.dataset.spec.kind == "image":
         sheet = out or Path(f"inspect-{Path(data).stem}.png")
         try:
-            found.sheet().save(sheet)
+            with console.writing(sheet):
+                found.sheet().save(sheet)
         except (OSError, ValueError) as error:
             raise UserError(f"the contact sheet could not be written to {sheet}: {error}") from None
     if json:

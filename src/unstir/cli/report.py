@@ -41,7 +41,7 @@ def report_(
     if not run.is_dir():
         raise UserError(f"{run} is one file of weights: a report is about a run's folder")
     held = heldout(model, data, same=True)
-    with console.bar("measuring", "network calls") as update:
+    with console.writing(folder.report), console.bar("measuring", "network calls") as update:
         report.write(folder, model, held, images=images, progress=update)
     console.say(f"report: {folder.report}")
     if json:

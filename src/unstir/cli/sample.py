@@ -92,10 +92,10 @@ def sample_(
     console.say(f"{model.weights} weights after {model.images:,} images")
     schedule = model.denoiser.process.schedule
     console.say(Grid.named(spacing, schedule, steps).describe(schedule))
+    columns = len(model.spec.classes) if label == "each" else None
     try:
-        target = runs.write(
-            data, target, chosen, codec=model.spec.codec, columns=len(model.spec.classes) if label == "each" else None
-        )
+        with console.writing(target):
+            runs.write(data, target, chosen, codec=model.spec.codec, columns=columns)
     except OSError as error:
         raise UserError(f"the samples could not be written to {target}: {error.strerror}") from None
     console.say(f"{len(chosen)} samples in {target}")
