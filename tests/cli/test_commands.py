@@ -192,6 +192,19 @@ def test_inspect(tmp_path: Path, points_file: Path, unstir: Command) -> None:
     assert json.loads(ended.out)["sheet"] is None
 
 
+@pytest.mark.parametrize(("said", "name"), [(".", "cats"), ("../cats/", "cats"), ("..", "pets")])
+def test_a_contact_sheet_has_its_folders_name(
+    tmp_path: Path, unstir: Command, monkeypatch: pytest.MonkeyPatch, said: str, name: str
+) -> None:
+    folder = tmp_path / "pets" / "cats"
+    folder.mkdir(parents=True)
+    Image.new("L", (4, 4)).save(folder / "tom.png")
+    monkeypatch.chdir(folder)
+    ended = unstir("inspect", said)
+    assert ended.code == 0, ended.err
+    assert (folder / f"inspect-{name}.png").is_file()
+
+
 def test_a_single_heldout_item_is_measured_without_an_interval(tmp_path: Path, settings: Path, unstir: Command) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8))
     assert unstir("train", tmp_path / "x.npy", "--out", tmp_path / "run", "--images", 8, "--config", settings).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,7 +60,7 @@ def inspect_(
         )  # fmt: skip
     sheet = None
     if found.dataset.spec.kind == "image":
-        sheet = out or Path(f"inspect-{Path(data).stem}.png")
+        sheet = out or Path(f"inspect-{Path(os.path.abspath(data)).stem}.png")  # "." has no name of its own
         try:
             with console.writing(sheet):
                 found.sheet().save(sheet)
