@@ -10,14 +10,14 @@ from importlib.resources import files
 from string import Template
 
 import numpy as np
-from PIL import Image
 
 from unstir.data import Split, contact_sheet
-from unstir.evaluation import figures, likelihood
+from unstir.evaluation import beside, figures, likelihood
 from unstir.runs import Model, Run
 
-PICTURES = 64
+PICTURES, POINTS, SEQUENCES = 64, 1000, 32
 COLUMNS, ROWS = 20, 8
+GENERATED, REAL = "Generated: the first of seed 0, not chosen", "Real: held out, never trained on"
 
 
 def write(
@@ -29,7 +29,7 @@ def write(
         images: held-out items for the bound.
         progress: called with (network calls of the bound done, all), by far the longest part.
     """
-    sections = [*(_pictures(run, model, heldout) if model.spec.kind == "image" else ())]
+    sections = _pictures(run, model, heldout) if model.spec.kind == "image" else [_no_pictures(run, model, heldout)]
     sections.append(
         _section(
             "Loss",
@@ -73,13 +73,41 @@ def _pictures(run: Run, model: Model, heldout: Split) -> list[str]:
     ]
 
 
+def _no_pictures(run: Run, model: Model, heldout: Split) -> str:
+    """Points as two clouds, bits and symbols as rows of colour, as many of each."""
+    points = model.spec.kind == "points"
+    real = np.asarray(heldout.x[heldout.spread(POINTS if points else SEQUENCES)])
+    generated = model.sample(len(real), batch=len(real))
+    commands = _command("sample", run, "-n", len(real)), _command("report", run)
+    if points:
+        seen, what = beside.window(real), _coordinates(real.shape[1])
+        drawn = []
+        for those, caption, style in ((generated, GENERATED, "b"), (real, REAL, "a")):
+            cloud, outside = beside.cloud(those, seen, f"{caption}; {what}", style)
+            left_out = f"; {outside} of {len(those)} lie outside these axes" if outside else ""
+            drawn.append((cloud, f"{caption}; {what}{left_out}", ""))
+    else:
+        drawn = []
+        for those, caption in ((generated, GENERATED), (real, REAL)):
+            caption = f"{caption}; each row is one sequence"
+            picture = figures.embedded(beside.raster(those, model.spec.symbols), caption)
+            drawn.append((picture, caption, beside.key(model.spec.symbols)))
+    pair = "".join(_figure(body, caption, command, key) for (body, caption, key), command in zip(drawn, commands))
+    return f'<h2>Generated beside real</h2><div class="pair">{pair}</div>'
+
+
+def _coordinates(dims: int) -> str:
+    if dims == 1:
+        return "the share of the values (upwards) up to each value (rightwards)"
+    return "the second coordinate (upwards) against the first" + (f", of {dims}" if dims > 2 else "")
+
+
 def _in_order(run: Run, model: Model, heldout: Split) -> str:
     real = np.asarray(heldout.x[: min(PICTURES, len(heldout))])
+    generated = contact_sheet(model.spec.levels(model.sample(PICTURES)))
     return _figure(
-        contact_sheet(model.spec.levels(model.sample(PICTURES))),
-        "Generated: the first of seed 0, not chosen",
-        _command("sample", run, "-n", PICTURES),
-    ) + _figure(contact_sheet(model.spec.levels(real)), "Real: held out, never trained on", _command("report", run))
+        figures.embedded(generated, GENERATED), GENERATED, _command("sample", run, "-n", PICTURES)
+    ) + _figure(figures.embedded(contact_sheet(model.spec.levels(real)), REAL), REAL, _command("report", run))
 
 
 def _by_class(run: Run, model: Model, heldout: Split) -> str:
@@ -92,19 +120,17 @@ def _by_class(run: Run, model: Model, heldout: Split) -> str:
     if rows == 0:
         return ""
     real = np.asarray(heldout.x[np.stack([found[:rows] for found in of_class], axis=1).ravel()])
-    generated = model.sample(ROWS * classes, label="each")
+    generated = contact_sheet(model.spec.levels(model.sample(ROWS * classes, label="each")), classes)
+    caption = "Generated, one column a class: the first of seed 0, not chosen"
     return _figure(
-        contact_sheet(model.spec.levels(generated), classes),
-        "Generated, one column a class: the first of seed 0, not chosen",
-        _command("sample", run, "-n", ROWS * classes, "--label", "each"),
-    ) + _figure(
-        contact_sheet(model.spec.levels(real), classes), "Real: held out, never trained on", _command("report", run)
-    )
+        figures.embedded(generated, caption), caption, _command("sample", run, "-n", ROWS * classes, "--label", "each")
+    ) + _figure(figures.embedded(contact_sheet(model.spec.levels(real), classes), REAL), REAL, _command("report", run))
 
 
-def _figure(picture: Image.Image, caption: str, command: str) -> str:
+def _figure(body: str, caption: str, command: str, key: str = "") -> str:
+    """A drawing with what is said of it; the key of its colours is HTML."""
     return (
-        f"<figure>{figures.embedded(picture, caption)}<figcaption>{escape(caption)}"
+        f"<figure>{body}<figcaption>{escape(caption)}{'<br>' if key else ''}{key}"
         f'<code class="command">{escape(command)}</code></figcaption></figure>'
     )
 
