@@ -55,6 +55,14 @@ def test_differences_name_the_setting_and_both_values() -> None:
     ]
 
 
+def test_three_differences_are_named_the_data_first_and_the_rest_counted() -> None:
+    budget, data = {"images": 300}, {"source": "other", "background": "black"}
+    old, new = small.config(), small.config(seed=4, budget=budget, data=data, ema_width=0.2)
+    three = ["data.source:  -> other", "budget.images: 200 -> 300", "data.background: white -> black"]
+    assert differences(old, new) == [*three, "and 2 more"]
+    assert differences(small.config(seed=4, ema_width=0.2), new) == three
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):

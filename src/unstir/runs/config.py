@@ -11,6 +11,8 @@ import tomli_w
 
 from unstir.errors import UserError
 
+_SHOWN = 3  # of what differs: enough to see what was asked for
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -115,11 +117,14 @@ def tree_of(path: Path) -> dict[str, Any]:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """What stands differently in two configurations, one line each."""
+    """What stands differently in two configurations, to be said: three settings, and how many more there are.
+
+    Other data come first, since most of what else differs then follows from them.
+    """
     a, b = _flat(asdict(old)), _flat(asdict(new))
-    return [
-        f"{key}: {a.get(key, 'unset')} -> {b.get(key, 'unset')}" for key in sorted(a | b) if a.get(key) != b.get(key)
-    ]
+    keys = sorted((key for key in a | b if a.get(key) != b.get(key)), key=lambda key: (key != "data.source", key))
+    shown = [f"{key}: {a.get(key, 'unset')} -> {b.get(key, 'unset')}" for key in keys[:_SHOWN]]
+    return [*shown, f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else shown
 
 
 def _overlay(base: Any, tree: dict[str, Any], where: str, prefix: str) -> Any:
