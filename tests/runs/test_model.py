@@ -354,9 +354,11 @@ def test_the_forms_of_a_file_hold_the_same(tmp_path: Path) -> None:
         for name in ("grid.png", "GRID2.PNG"):
             assert levels(write(images, tmp_path / name, range(3))).shape[0] > 8
     points = rng.normal(size=(4, 2)).astype(np.float32)
-    for name in ("points.png", "points", "points.npy"):
-        assert write(points, tmp_path / name, range(4), codec=Codec("points")) == tmp_path / "points.npy"
+    assert write(points, tmp_path / "points.npy", range(4), codec=Codec("points")) == tmp_path / "points.npy"
     assert np.array_equal(np.load(tmp_path / "points.npy"), points)
+    for name in ("points.png", "points"):
+        with pytest.raises(UserError, match="samples of points cannot be written as"):
+            write(points, tmp_path / name, range(4), codec=Codec("points"))
     for name in ("x.jpg", "x.safetensors"):
         with pytest.raises(UserError, match="cannot be written as"):
             write(grey, tmp_path / name, range(3))

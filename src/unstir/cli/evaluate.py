@@ -50,7 +50,7 @@ def evaluate_(
     images: int
         How many held-out items; the interval narrows with their square root.
     terms: int
-        Network calls for each item, an unbiased estimate; 0 for all T terms of the bound.
+        About how many network calls for each item, for an unbiased estimate; 0 for all T terms of the bound.
     steps: int
         Measure the bound of a chain of only so many steps.
     spacing: str

@@ -33,7 +33,7 @@ def inspect_(
     Parameters
     ----------
     data: str
-        digits, a folder of images, a .zip of images, .npz, .npy, a .csv of points, an idx .gz, or a toy: swiss-roll, moons,
+        digits, a folder of images, a .zip of images, .npz, .npy, a .csv table, an idx .gz, or a toy: swiss-roll, moons,
         heartbeat, dead-leaves.
     size: int
         Side of the pictures in pixels; 0: their own when all are equal and at most 128, else at most 64.

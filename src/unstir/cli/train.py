@@ -42,7 +42,7 @@ def train_(
     Parameters
     ----------
     data: str
-        digits, a folder of images (class subfolders optional), a .zip of images, .npz, .npy, an idx .gz (MNIST), a .csv of points,
+        digits, a folder of images (class subfolders optional), a .zip of images, .npz, .npy, an idx .gz (MNIST), a .csv table,
         or a toy: swiss-roll, moons, heartbeat, dead-leaves.
     out: Path
         The run's folder: made, or continued.

@@ -74,11 +74,12 @@ def write(
         columns: of a grid; by default about as many as rows.
 
     Returns:
-        What was written; data of which no picture can be made becomes an ``.npy`` where one was asked for.
+        What was written.
+
+    Raises:
+        UserError: as :func:`check`.
     """
-    check(target)
-    if codec.kind != "image" and target.suffix.lower() not in (".npz", ".npy"):
-        target = target.with_suffix(".npy")
+    check(target, codec=codec)
     suffix = target.suffix.lower()
     (target.parent if suffix else target).mkdir(parents=True, exist_ok=True)
     if suffix == ".png":

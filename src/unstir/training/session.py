@@ -236,12 +236,9 @@ class Session:
     def _draw(self, model: Model, weights: str) -> None:
         n = POINTS if self.dataset.spec.kind == "points" else SAMPLES
         drawn = model.sample(n, seed=self.config.seed, batch=n)
-        write(
-            drawn,
-            self.run.samples / f"{self.trainer.progress.images:010d}-{weights}.png",
-            range(n),
-            codec=model.spec.codec,
-        )
+        suffix = ".png" if self.dataset.spec.kind == "image" else ".npy"
+        target = self.run.samples / f"{self.trainer.progress.images:010d}-{weights}{suffix}"
+        write(drawn, target, range(n), codec=model.spec.codec)
 
     def _record(self, recent: list[Step], rate: float) -> None:
         # Skipped updates have no number that JSON could hold.
