@@ -29,11 +29,12 @@ def write(
         images: held-out items for the bound.
         progress: called with (network calls of the bound done, all), by far the longest part.
     """
+    items = "images" if model.spec.kind == "image" else "items"
     sections = _pictures(run, model, heldout) if model.spec.kind == "image" else [_no_pictures(run, model, heldout)]
     sections.append(
         _section(
             "Loss",
-            figures.curves(_losses(run), "training images", "loss (logarithmic)", log_y=True),
+            figures.curves(_losses(run), f"training {items}", "loss (logarithmic)", log_y=True),
             _command("report", run),
         )
     )
@@ -42,7 +43,7 @@ def write(
     sections.append(_section("What this is", _facts(model), _command("report", run)))
     page = Template(files("unstir.evaluation").joinpath("report.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{run.path.name}: {model.spec.source}"),
-        lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training images seen, "
+        lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training {items} seen, "
         f"{result.total:.3f} ± {result.half_width:.3f} {result.unit} on held-out data.",
         sections="\n".join(sections),
     )
