@@ -95,7 +95,7 @@ def test_progress_is_shown_from_other_processes(
     for variant in swiss_roll.variants(tiny.QUICK):
         kept = run_path(tmp_path, variant, 0) / "measured.json"
         kept.parent.mkdir()
-        asked = {"facts": variant.facts, "quick": True}
+        asked = {"facts": variant.facts, "quick": True, "rules": swiss_roll.RULES}
         kept.write_text(json.dumps({"asked": asked, "measured": {"short of the truth (bits)": 1.0}}))
     total = sum(variant.images for variant in swiss_roll.variants(tiny.QUICK))
     seen = progress(tmp_path, 2)
@@ -117,3 +117,13 @@ def test_a_run_in_another_process_ends_when_the_one_that_waits_is_interrupted(
     assert experiment._shared == [8.0], "after the update that was under way"
     monkeypatch.setattr(swiss_roll, "measure", lambda *_: {"short of the truth (bits)": 1.0})
     assert experiment.carry_out_job(job) == {"short of the truth (bits)": 1.0}
+
+
+def test_what_was_measured_by_other_rules_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.shorten(monkeypatch, swiss_roll)
+    job = experiment.Job("swiss-roll", 1, 0, tmp_path, tiny.QUICK)
+    figures = iter([{"K": 1.0}, {"K": 2.0}])
+    monkeypatch.setattr(swiss_roll, "measure", lambda *_: next(figures))
+    assert experiment.carry_out_job(job) == experiment.carry_out_job(job) == {"K": 1.0}
+    monkeypatch.setattr(swiss_roll, "RULES", swiss_roll.RULES + 1)
+    assert experiment.carry_out_job(job) == {"K": 2.0}

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 from tests.oracles.curves import SCHEDULES
 from tests.oracles.denoisers import Constant as Always
+from unstir.bound import variational_bound
 from unstir.denoisers import Clipped, Condition, Denoiser
 from unstir.denoisers.discrete import ReversePrediction
 from unstir.distributions import Bernoulli
+from unstir.networks import MLP, MLPConfig
 from unstir.processes import Binomial, Categorical, Gaussian, Process
 from unstir.schedules import Constant, Cosine, InverseTime, LinearBeta, Schedule
 
@@ -265,3 +267,14 @@ def test_a_step_that_tells_nothing_of_the_clean_bits_leaves_them_to_the_prior() 
     process = Binomial(Constant(1000, 0.5), 0.2)
     x0 = ReversePrediction(process, x_t, t, process.step(x_t, t - 1, t).logits).x0.mean
     torch.testing.assert_close(x0, torch.full_like(x0, 0.2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_is_asked_in_its_own_dtype(dtype: torch.dtype) -> None:
+    """The walk and the bound around it stay in float32."""
+    network = MLP(MLPConfig(2, 2, width=16, depth=1)).to(dtype)
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    denoiser = Denoiser(network, Gaussian(LinearBeta.rescaled(10)))
+    assert denoiser.predict(x, 5).x0.dtype == torch.float32
+    bound = variational_bound(denoiser, x.to(dtype), decoder="normal").total
+    assert bool(bound.isfinite().all())

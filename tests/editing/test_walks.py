@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.oracles.denoisers import through
 from unstir.denoisers import DenoiserBase, FiniteDenoiser, GaussianMixtureDenoiser
 from unstir.distributions import Bernoulli, Categorical, Distribution, Normal
-from unstir.editing import DENOISE, INPAINT, Guide, Multiply, Observe, denoise, inpaint, likelihood, matched
+from unstir.editing import DENOISE, INPAINT, Guide, Multiply, Observe, denoise, inpaint, likelihood
 from unstir.editing.factors import product
 from unstir.processes import Binomial, Gaussian
 from unstir.processes import Categorical as CategoricalChain
@@ -241,12 +241,3 @@ def test_an_observation_that_is_no_data_is_refused(process: Gaussian | Binomial 
 def test_what_was_not_observed_may_hold_anything() -> None:
     r = likelihood(Gaussian(Cosine(20)), torch.tensor([[math.nan, 1.0]]), torch.tensor([[math.inf, 0.1]]))
     assert product(Normal(torch.zeros(1, 2), torch.ones(())), r).mean[0, 0] == 0
-
-
-def test_an_observation_cleaner_than_the_first_step_does_not_begin_a_chain() -> None:
-    """No network was ever asked about a time below 1."""
-    process = Gaussian(Cosine(20))
-    first = float((process.schedule.sigma(1) / process.schedule.alpha(1)) ** 2)
-    assert matched(process, torch.zeros(1, 1), first * 1.01)[0] > 1
-    with pytest.raises(ValueError, match="less noisy than the chain's first step"):
-        matched(process, torch.zeros(1, 1), first * 0.99)

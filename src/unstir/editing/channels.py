@@ -73,11 +73,12 @@ def matched(process: Any, y: Data, noise: float) -> tuple[float, Data]:
     """The time tau at which the forward chain has done to x0 just what the noise did, and y on the scale of x_tau.
 
     ``q(x_tau | x0)`` is then the likelihood of y, so the reverse chain begun there draws from ``p(x0 | y)`` itself, whatever the
-    data. tau is seldom whole, and the denoiser is asked about that very time. Real numbers: ``sigma_tau² / alpha_tau² = noise``.
+    data. tau is seldom whole, and the denoiser is asked about that very time, below 1 where the noise is less than the first
+    step's: a network that learned whole times alone is asked beyond them there. Real numbers: ``sigma_tau² / alpha_tau² = noise``.
     Bits with pi = 1/2: ``alpha_bar_tau = 1 - 2 noise``. Symbols in the uniform chain: ``alpha_bar_tau = 1 - noise K/(K - 1)``.
 
     Raises:
-        ValueError: if there is no such time from 1 on.
+        ValueError: if there is no such time.
     """
     raise ValueError(f"a {type(process).__name__} chain has no channel of noise")
 
@@ -116,12 +117,7 @@ def _time_kept(process: Any, kept: float) -> float:
 def _time(process: Any, log_snr: float) -> float:
     if log_snr < float(process.schedule.log_snr(process.T)):
         raise ValueError("the observation is noisier than the chain's end: there is no time to start from")
-    tau = float(process.schedule.time(log_snr))
-    if tau < 1:
-        raise ValueError(
-            "the observation is less noisy than the chain's first step, where no denoiser was ever asked: give it as a factor"
-        )
-    return tau
+    return float(process.schedule.time(log_snr))
 
 
 def _probability(noise: Noise, y: Tensor) -> Tensor:

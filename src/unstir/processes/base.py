@@ -87,10 +87,10 @@ class Process(ABC):
             ValueError: for a time outside 0 … T. Those on a device are not looked at, which would wait for it.
         """
         t = column(t, like)
-        if t.device.type == "cpu":
-            inside = (t >= 0) & (t <= self.T)  # asked this way round, NaN is refused too
-            if not bool(inside.all()):
-                raise ValueError(f"time {float(t[~inside][0]):g} lies outside 0 … {self.T}, this chain's times")
+        if t.device.type == "cpu" and not bool(
+            ((t >= 0) & (t <= self.T)).all()
+        ):  # asked this way round, NaN is refused too
+            raise self._outside(t)
         return t
 
     def columns(self, s: Time, t: Time, like: Anything) -> tuple[Column64, Column64]:
@@ -99,12 +99,19 @@ class Process(ABC):
         Raises:
             ValueError: for times outside 0 … T, or in the other order; as for :meth:`column` on the CPU alone.
         """
-        s, t = self.column(s, like), self.column(t, like)
-        if t.device.type == "cpu" and bool((s > t).any()):
+        s, t = column(s, like), column(t, like)
+        if t.device.type == "cpu" and not bool(((s >= 0) & (s <= t) & (t <= self.T)).all()):
+            for time in (s, t):
+                if not bool(((time >= 0) & (time <= self.T)).all()):
+                    raise self._outside(time)
             raise ValueError(
                 f"a step leads from s to a later t, and here s = {float(s.max()):g} lies after t = {float(t.min()):g}"
             )
         return s, t
+
+    def _outside(self, t: Column64) -> ValueError:
+        strange = float(t[~((t >= 0) & (t <= self.T))][0])
+        return ValueError(f"time {strange!r} lies outside 0 … {self.T}, this chain's times")
 
 
 def column(t: Time, like: Anything) -> Column64:

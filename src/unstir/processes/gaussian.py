@@ -77,14 +77,17 @@ class Gaussian(Process):
         Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E). They bound the variance of ``q(x_s | x_t)`` from below and,
         for data of unit variance at most, from above on average over x_t [SD15 App. A].
         """
-        return self.posterior_coefficients(s, t, like)[2], self._kernel(*self.columns(s, t, like))[1]
+        s, t = self.columns(s, t, like)
+        return self._coefficients(s, t)[2], self._kernel(s, t)[1]
 
     def posterior_coefficients(self, s: RowTimes, t: RowTimes, like: Anything) -> tuple[Column64, Column64, Column64]:
         """``(a sigma_s²/sigma_t², alpha_s s2/sigma_t², s2 sigma_s²/sigma_t²)``: of x_t, of x0, and the variance.
 
         Float64, of shape (B, 1, …, 1) to meet ``like`` (B, *E).
         """
-        s, t = self.columns(s, t, like)
+        return self._coefficients(*self.columns(s, t, like))
+
+    def _coefficients(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         a, s2 = self._kernel(s, t)
         var_s, var_t = self.schedule.sigma(s) ** 2, self.schedule.sigma(t) ** 2
         return a * var_s / var_t, self.schedule.alpha(s) * s2 / var_t, s2 * var_s / var_t

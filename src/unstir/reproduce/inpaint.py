@@ -27,6 +27,7 @@ METHODS = {
     "carried along": "carried",
     "on x0, all that is known of it": "observed",
 }
+RULES = 2  # since 2: filled on x0 too
 FILLED, SEAM = "error inside", "jump at the border / elsewhere"
 
 

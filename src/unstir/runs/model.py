@@ -315,6 +315,11 @@ def training(model: Model, source: str | None = None) -> Split:
 
 def _dataset(model: Model, source: str | None) -> Dataset:
     dataset = dataset_of(replace(model.config.data, source=source or model.config.data.source))
+    if dataset.spec.kind != model.spec.kind:
+        read = source or model.config.data.source
+        raise UserError(
+            f"the run is of data read as {model.spec.kind}, and {read} is read as {dataset.spec.kind}: unstir inspect {read} says why"
+        )
     if dataset.spec.shape != model.spec.shape:
         raise UserError(
             f"this data has shape {dataset.spec.shape}, the model's has {model.spec.shape}: give data of that size and colour"
