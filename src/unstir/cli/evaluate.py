@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-METRICS = ("bound", "ode", "rate")
+METRICS = ("bound", "ode", "rate", "frechet", "kernel", "overlap")
 
 
 def evaluate_(
@@ -16,6 +16,8 @@ def evaluate_(
     data: str | None = None,
     metrics: str = "bound",
     images: int = 256,
+    samples: int = 2_000,
+    features: str | None = None,
     terms: int = 100,
     steps: int | None = None,
     spacing: Literal["best", "uniform", "trailing", "log-snr"] | None = None,
@@ -38,6 +40,8 @@ def evaluate_(
 
         unstir evaluate runs/digits --metrics bound,ode,rate
 
+        unstir evaluate runs/digits --metrics frechet,kernel,overlap --samples 500
+
     Parameters
     ----------
     run: Path
@@ -46,9 +50,15 @@ def evaluate_(
         Data whose held-out part to use; by default the run's own.
     metrics: str
         What to measure, with commas between: bound; ode, the exact likelihood of the flow that deterministic samples follow
-        (not of bits and symbols); rate, how many bits have been sent at each time and how wrong the best guess then is.
+        (not of bits and symbols); rate, how many bits have been sent at each time and how wrong the best guess then is; and of
+        samples against data: frechet and kernel, distances; overlap, their precision, recall, density and coverage (not of
+        bits and symbols).
     images: int
         How many held-out items; the interval narrows with their square root.
+    samples: int
+        How many samples to draw for frechet, kernel and overlap.
+    features: str
+        What these look at: random-filters (of pictures; the default there) or components (leading principal components).
     terms: int
         About how many network calls for each item, for an unbiased estimate; 0 for all T terms of the bound.
     steps: int
@@ -75,7 +85,7 @@ def evaluate_(
     from unstir.cli import console
     from unstir.cli.opening import heldout, open_model
     from unstir.errors import UserError
-    from unstir.evaluation import chains, likelihood, ode, rate
+    from unstir.evaluation import chains, likelihood, ode, quality, rate
 
     if images < 2 or batch < 1 or terms < 0:
         raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
@@ -95,6 +105,9 @@ def evaluate_(
         chains.check_variance(model)
     if "ode" in wanted:
         ode.check(model)
+    sampled = tuple(name for name in quality.MEASURES if name in wanted)
+    if sampled:
+        quality.check(model, features, samples, sampled)
     held = heldout(model, data)
     training = cache(lambda: runs.training(model, data))
     how = {"images": images, "given_labels": given_labels, "seed": seed, "batch": batch}
@@ -102,7 +115,7 @@ def evaluate_(
     if fits and wanted != ["ode"]:
         with console.bar("fitting the variance", "network calls") as update:
             chains.fit_variance(model, training(), **how, progress=update)
-    results: dict[str, likelihood.Likelihood | ode.OdeResult | rate.Rate] = {}
+    results: dict[str, likelihood.Likelihood | ode.OdeResult | rate.Rate | quality.Quality] = {}
     if "bound" in wanted:
         times = None
         if steps is not None:
@@ -124,6 +137,12 @@ def evaluate_(
     if "rate" in wanted:
         with console.bar("measuring the rate", "network calls") as update:
             results["rate"] = rate.measure(model, held, **how, progress=update)
+    if sampled:
+        with console.bar("sampling", "samples") as update:
+            results["quality"] = quality.measure(
+                model, training(), held, measures=sampled, samples=samples, features=features, seed=seed, batch=batch,
+                progress=update,
+            )  # fmt: skip
     if json:
         bound = results.pop("bound").to_json() if "bound" in results else {}
         console.give(bound | {name: result.to_json() for name, result in results.items()})

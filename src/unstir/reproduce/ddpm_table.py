@@ -16,11 +16,12 @@ from unstir import data
 from unstir.bound import mean_interval, variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.denoisers import Clipped
+from unstir.evaluation.distances import frechet_distance
+from unstir.evaluation.features import RandomFilters
 from unstir.networks import presets
 from unstir.noise import NoiseSource
 from unstir.reproduce import DataMissing
 from unstir.reproduce.experiment import Measured, Setting, Variant, trained
-from unstir.reproduce.frechet import Features
 from unstir.reproduce.plots import figure
 from unstir.reproduce.table import Figure, Row, Table
 from unstir.runs import Model
@@ -101,7 +102,7 @@ def measure(model: Model, dataset: Dataset, variant: Variant, setting: Setting) 
     figures = {
         "bits": mean,
         "spread": half,
-        "distance": 1000 * Features.fitted(train).distance(model.inside(drawn), train),
+        "distance": 1000 * _distance(train, model.inside(drawn), train),
     }
     # JSON holds no infinity; a run that went astray has no figure.
     finite = {key: value if math.isfinite(value) else None for key, value in figures.items()}
@@ -115,7 +116,12 @@ def floor(dataset: Dataset) -> float:
     everything = torch.cat([train, heldout])
     order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0))
     first, second = everything[order].chunk(2)
-    return 1000 * Features.fitted(train).distance(first, second)
+    return 1000 * _distance(train, first, second)
+
+
+def _distance(fitted_to: Tensor, first: Tensor, second: Tensor) -> float:
+    features = RandomFilters.fitted(fitted_to)
+    return frechet_distance(features(first), features(second))
 
 
 def rankings(ours: dict[str, Figure], theirs: dict[str, float]) -> tuple[list[str], list[str], list[str]]:

@@ -1,0 +1,115 @@
+"""Features: what samples and data are compared in, from extractors that need no network from elsewhere.
+
+An extractor is fitted to real data once and then holds still, so that every set is seen through the same eyes. A number is
+always named with its extractor (``frechet@random-filters-v1``): distances in unlike features do not compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unstir.evaluation.distances import moments
+
+FILTERS, SIDE = 64, 3
+KEPT = 32
+
+
+class Extractor(Protocol):
+    """Data as a network sees them, (N, *E), to features (N, F) in float64; a row's do not depend on its neighbours.
+
+    Attributes:
+        name: what stands behind every number, with the version of what is computed.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class RandomFilters:
+    """``f(x) = (pool(relu(W * x + b)) - m) V``: 64 random 3×3 filters, rectified, averaged over each quarter of the picture.
+
+    Means and covariances of pixels alone cannot tell pictures from a Gaussian fog with theirs. Behind a rectifier they depend
+    on all moments of a neighbourhood. W and b are normal from a fixed seed; V holds the 32 leading principal components of
+    the data's own features, divided by one number so that their mean square on the data is 1: distances have a scale.
+    """
+
+    name: ClassVar[str] = "random-filters-v1"
+    weight: Tensor
+    bias: Tensor
+    middle: Tensor
+    project: Tensor
+
+    @classmethod
+    def fitted(cls, x: Tensor) -> RandomFilters:
+        """The features for pictures like x (N, C, H, W), -1 … 1, which axes and scale are taken from."""
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(FILTERS, x.shape[1], SIDE, SIDE, generator=generator, dtype=torch.float64) / SIDE
+        bias = torch.randn(FILTERS, generator=generator, dtype=torch.float64)
+        return cls(weight, bias, *_leading(_quarters(x, weight, bias)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 32), float64."""
+        return (_quarters(x, self.weight, self.bias) - self.middle) @ self.project
+
+
+@dataclass(frozen=True)
+class Components:
+    """``f(x) = (x - m) V``: the 32 leading principal components of the numbers themselves, mean square 1 on the data.
+
+    Symbols are taken one-hot. It sees means and covariances and all that the distance asks of them, but the Fréchet distance in
+    it cannot tell data from a Gaussian with theirs: the kernel distance and the overlap can.
+    """
+
+    name: ClassVar[str] = "components-v1"
+    classes: int
+    """Of symbols; 0 for numbers."""
+    middle: Tensor
+    project: Tensor
+
+    @classmethod
+    def fitted(cls, x: Tensor) -> Components:
+        """The features for data like x (N, *E): real numbers, bits as 0 and 1, or symbols as int64."""
+        classes = 0 if x.is_floating_point() else int(x.max()) + 1
+        return cls(classes, *_leading(_numbers(x, classes)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, *E) to (N, F), F at most 32, float64."""
+        return (_numbers(x, self.classes) - self.middle) @ self.project
+
+
+FITTED: dict[str, Callable[[Tensor], Extractor]] = {
+    "random-filters": RandomFilters.fitted,
+    "components": Components.fitted,
+}
+"""The built-in extractors by name, each fitted to real data."""
+
+
+def _leading(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Their mean (D,), and their leading principal components, scaled to a mean square of 1 on these very rows: (D, F)."""
+    middle, covariance = moments(features)
+    values, vectors = torch.linalg.eigh(covariance)
+    size = values[-KEPT:].clamp(min=0).sum().sqrt()
+    return middle, vectors[:, -KEPT:] / size.clamp(min=1e-12)  # data that are all alike have no size
+
+
+def _numbers(x: Tensor, classes: int) -> Tensor:
+    if classes:
+        # A class that the data never showed is none of these, and so all zeros.
+        x = x[..., None] == torch.arange(classes, device=x.device)
+    return x.flatten(1).double()
+
+
+def _quarters(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    parts = []
+    for part in x.split(500):  # all filters' answers to a large set would not fit at once
+        seen = F.relu(F.conv2d(part, weight.to(x), bias.to(x), padding=SIDE // 2))
+        parts.append(F.adaptive_avg_pool2d(seen, 2).flatten(1).double().cpu())
+    return torch.cat(parts)
