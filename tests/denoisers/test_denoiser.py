@@ -278,3 +278,18 @@ def test_a_network_in_half_precision_is_asked_in_its_own_dtype(dtype: torch.dtyp
     assert denoiser.predict(x, 5).x0.dtype == torch.float32
     bound = variational_bound(denoiser, x.to(dtype), decoder="normal").total
     assert bool(bound.isfinite().all())
+
+
+def test_times_keep_their_precision_in_half() -> None:
+    """bfloat16 counts in steps of four at 1,000."""
+
+    class Half(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones((), dtype=torch.bfloat16))
+
+    network = Half()
+    Denoiser(network, Gaussian(LinearBeta())).predict(torch.zeros(2, 3), torch.tensor([1000, 998]))
+    ((x, time, _),) = network.seen
+    assert x.dtype == torch.bfloat16
+    assert time.tolist() == [999, 997]

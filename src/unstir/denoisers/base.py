@@ -88,9 +88,10 @@ class Denoiser(DenoiserBase):
     def raw(self, x_t: Data, t: Rows, condition: Condition | None = None) -> tuple[Raw, Raw | None]:
         """The network's own output and, where the variance is learned, its second half; both (B, *E), in x_t's dtype."""
         x_in, time = self.parameterisation.inputs(x_t, t)
-        # A network in half precision takes its own dtype, though the walk around it does not.
-        half = next((p.dtype for p in self.network.parameters() if p.dtype in _HALF), x_in.dtype)
-        raw = self.network(x_in.to(half), time.to(half) if time.is_floating_point() else time, condition).to(x_in.dtype)
+        # A network in half precision takes its own dtype, though neither the walk nor the time does. One parameter speaks for all: to
+        # look at each would cost more than the rest of this call.
+        own = next((p.dtype for p in self.network.parameters()), x_in.dtype)
+        raw = self.network(x_in.to(own) if own in _HALF else x_in, time, condition).to(x_in.dtype)
         channels = self.process.features(x_t.shape[1:])[1] * (2 if self.variance in variances.LEARNED else 1)
         expected = (len(x_t), channels, *x_t.shape[2:])
         if tuple(raw.shape) != expected:
