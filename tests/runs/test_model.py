@@ -401,7 +401,7 @@ def test_heldout_is_that_of_the_training_data(
     model: Model, points_run: Path, points_file: Path, tmp_path: Path
 ) -> None:
     assert len(heldout(model)) == 180
-    with pytest.raises(UserError, match=r"the run is of data read as image, and .*points\.npy is read as points"):
+    with pytest.raises(UserError, match=r"the run is of pictures, and .*points\.npy holds points"):
         heldout(model, str(points_file))
     other = tmp_path / "wider.npy"
     np.save(other, np.zeros((60, 3), np.float32) + np.arange(60, dtype=np.float32)[:, None])
@@ -409,7 +409,7 @@ def test_heldout_is_that_of_the_training_data(
         heldout(load(points_run), str(other))
     symbols = tmp_path / "symbols.npy"
     np.save(symbols, np.random.default_rng(9).integers(0, 5, (60, 2)))
-    with pytest.raises(UserError, match="is read as symbols"):
+    with pytest.raises(UserError, match=r"the run is of points, and .* holds symbols"):
         heldout(load(points_run), str(symbols))  # of the very same shape
     moved = load(points_run)
     np.save(points_file.parent / "other.npy", np.random.default_rng(9).normal(50, 10, (60, 2)).astype(np.float32))

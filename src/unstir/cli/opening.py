@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unstir import runs
 from unstir.data import Split
-from unstir.data.sources import kind_of, path_of
+from unstir.data.sources import path_of
 from unstir.errors import UserError
 from unstir.runs import Model, Run, load
 from unstir.training import engine as engines
@@ -39,17 +39,7 @@ def heldout(model: Model, data: str | None = None, *, same: bool = False) -> Spl
             f"{source}: no such file or folder; the run was trained on it as seen from another folder, or it has moved: "
             "give --data PATH"
         )
-    try:
-        if data is not None and same:
-            config = replace(model.config, data=replace(model.config.data, source=data))
-            return runs.heldout(replace(model, config=config))
-        return runs.heldout(model, data)
-    except UserError:
-        kind = model.spec.kind if data is None else kind_of(data)
-        if kind != model.spec.kind:
-            raise UserError(f"the run is of {_plural(model.spec.kind)}, and {data} holds {_plural(kind)}") from None
-        raise
-
-
-def _plural(kind: str) -> str:
-    return "pictures" if kind == "image" else kind
+    if data is not None and same:
+        config = replace(model.config, data=replace(model.config.data, source=data))
+        return runs.heldout(replace(model, config=config))
+    return runs.heldout(model, data)

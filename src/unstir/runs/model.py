@@ -16,6 +16,7 @@ from torch import Tensor
 from unstir import samplers
 from unstir.bound import Bound, variational_bound
 from unstir.data import Dataset, DataSpec, Split
+from unstir.data.sources import kind_of
 from unstir.denoisers import Clipped, Condition, Denoiser, DenoiserBase, Guided
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
@@ -314,12 +315,14 @@ def training(model: Model, source: str | None = None) -> Split:
 
 
 def _dataset(model: Model, source: str | None) -> Dataset:
-    dataset = dataset_of(replace(model.config.data, source=source or model.config.data.source))
-    if dataset.spec.kind != model.spec.kind:
-        read = source or model.config.data.source
-        raise UserError(
-            f"the run is of data read as {model.spec.kind}, and {read} is read as {dataset.spec.kind}: unstir inspect {read} says why"
-        )
+    named = source or model.config.data.source
+    try:
+        dataset = dataset_of(replace(model.config.data, source=named))
+    except UserError:
+        # What a run of pictures asks of its data makes no sense of points: the kind is what is wrong then.
+        _check_kind(model, kind_of(named), named)
+        raise
+    _check_kind(model, dataset.spec.kind, named)
     if dataset.spec.shape != model.spec.shape:
         raise UserError(
             f"this data has shape {dataset.spec.shape}, the model's has {model.spec.shape}: give data of that size and colour"
@@ -334,6 +337,12 @@ def _dataset(model: Model, source: str | None) -> Dataset:
             dataset, train=replace(dataset.train, labels=None), heldout=replace(dataset.heldout, labels=None)
         )
     return dataset
+
+
+def _check_kind(model: Model, kind: str, source: str) -> None:
+    if kind != model.spec.kind:
+        ours, theirs = ("pictures" if read == "image" else read for read in (model.spec.kind, kind))
+        raise UserError(f"the run is of {ours}, and {source} holds {theirs}")
 
 
 def _from_run(run: Run, weights: str) -> Model:
