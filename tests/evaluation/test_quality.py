@@ -104,3 +104,11 @@ def test_too_little_data_is_said(points_run: Path) -> None:
     few = Split(np.zeros((5, 2), np.float32), None)
     with pytest.raises(UserError, match="20 items at least"):
         quality.measure(model, training(model), few, samples=20)
+
+
+def test_a_variance_is_fitted_for_steps_alone(points_run: Path, unstir: Callable[..., Any]) -> None:
+    """Samples and the flow do not take it, so nothing is fitted and then left unused."""
+    for metrics in ("frechet", "ode", "kernel,ode"):
+        ended = unstir("evaluate", points_run, "--metrics", metrics, "--variance", "analytic")
+        assert (ended.code, ended.out) == (2, "")
+        assert "--variance is about the reverse steps of bound and rate" in ended.err

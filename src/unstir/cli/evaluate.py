@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-METRICS = ("bound", "ode", "rate", "frechet", "kernel", "overlap")
-
 
 def evaluate_(
     run: Path,
@@ -89,14 +87,18 @@ def evaluate_(
 
     if images < 2 or batch < 1 or terms < 0:
         raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
+    known = ("bound", "ode", "rate", *quality.MEASURES)
     wanted = [name.strip() for name in metrics.split(",")]
-    strange = [name for name in wanted if name not in METRICS]
+    strange = [name for name in wanted if name not in known]
     if strange:
-        raise UserError(f"there is no measure called {strange[0]!r}; there are {', '.join(METRICS)}")
+        raise UserError(f"there is no measure called {strange[0]!r}; there are {', '.join(known)}")
     if (steps or spacing) and "bound" not in wanted:
         raise UserError("--steps and --spacing are about the bound: add it to --metrics")
-    if variance and wanted == ["ode"]:
-        raise UserError("the flow has no reverse steps whose variance could be fitted: leave --variance out")
+    stepped = bool({"bound", "rate"} & set(wanted))
+    if variance and not stepped:
+        raise UserError(
+            "--variance is about the reverse steps of bound and rate: add one to --metrics, or leave it out"
+        )
 
     model = open_model(run, weights=weights)
     fits = bool(variance) or model.denoiser.variance == "analytic"
@@ -112,7 +114,7 @@ def evaluate_(
     training = cache(lambda: runs.training(model, data))
     how = {"images": images, "given_labels": given_labels, "seed": seed, "batch": batch}
 
-    if fits and wanted != ["ode"]:
+    if fits and stepped:
         with console.bar("fitting the variance", "network calls") as update:
             chains.fit_variance(model, training(), **how, progress=update)
     results: dict[str, likelihood.Likelihood | ode.OdeResult | rate.Rate | quality.Quality] = {}
