@@ -85,14 +85,10 @@ class Normal:
         A point differs infinitely from all but itself.
         """
         point = other.variance == 0
-        # On a device the question would wait for it.
-        some = point.device.type != "cpu" or bool(point.any())
-        variance = torch.where(point, 1.0, other.variance) if some else other.variance
+        variance = torch.where(point, 1.0, other.variance)
         ratio = self.variance / variance
         shape_term = ratio - 1 - ratio.log()
         apart = 0.5 * (self._cast(shape_term) + (self.mean - other.mean) ** 2 / self._cast(variance))
-        if not some:
-            return apart
         same = (self.variance == 0) & (self.mean == other.mean)
         return torch.where(point, torch.where(same, 0.0, torch.inf).to(apart), apart)
 
