@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from tests.oracles import gaussian
 from tests.oracles.curves import SCHEDULES, Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser, through
-from tests.oracles.noises import TwoPoint
 from unstir.bound import Bound, decoder_nats, step_nats, variational_bound
 from unstir.bound.variational import _strata
 from unstir.denoisers import Condition, Denoiser, EmpiricalDenoiser, Prediction
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Gaussian
 from unstir.schedules import Cosine, InverseTime, LinearBeta, Schedule
 

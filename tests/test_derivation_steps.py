@@ -15,13 +15,13 @@ from torch import Tensor
 from tests.oracles import gaussian as closed
 from tests.oracles.curves import SCHEDULES
 from tests.oracles.denoisers import Constant, gaussian_denoiser
-from tests.oracles.noises import TwoPoint
 from unstir import derivation
 from unstir.bound import entropy_bounds, rate_distortion, step_nats, variational_bound
 from unstir.denoisers import Denoiser, GaussianMixtureDenoiser
 from unstir.denoisers.analytic import analytic_variance, score_error
 from unstir.denoisers.variance import rule
 from unstir.distributions import Bernoulli, Normal
+from unstir.noise import TwoPoint
 from unstir.processes import Binomial, Gaussian
 from unstir.schedules import FromBetas, LinearBeta, Schedule
 

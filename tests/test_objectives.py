@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.oracles.noises import TwoPoint
 from unstir import objectives
 from unstir.bound import variational_bound
 from unstir.denoisers import Condition, Denoiser
+from unstir.noise import TwoPoint
 from unstir.objectives import EDM, Hybrid, MinSNR, Objective, Simple, Variational
 from unstir.processes import Gaussian
 from unstir.schedules import Cosine, InverseTime, LinearBeta, Schedule

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from tests.oracles.denoisers import gaussian_denoiser
-from tests.oracles.noises import TwoPoint
 from tests.schedules.test_learned import numeric
 from unstir.bound import variational_bound
 from unstir.denoisers import GaussianMixtureDenoiser
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Gaussian
 from unstir.schedule_fit import diffusion_nats, ends_nats, fit_betas, fit_log_snr, frozen_noise, k_bits
 from unstir.schedules import Learned, LinearBeta, MonotoneLogSNR, Schedule

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from tests.oracles import gaussian
 from tests.oracles.curves import Curve
 from tests.oracles.denoisers import gaussian_denoiser
-from tests.oracles.noises import TwoPoint
 from unstir.bound import Bound, decoder_nats, variational_bound
 from unstir.denoisers import Condition, Denoiser
+from unstir.noise import TwoPoint
 from unstir.processes import Categorical, Gaussian
 from unstir.schedules import Cosine, FromBetas, InverseTime, LinearBeta, Schedule
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from tests.oracles import gaussian
 from tests.oracles.curves import Curve
 from tests.oracles.denoisers import Counting, gaussian_denoiser
-from tests.oracles.noises import TwoPoint
 from unstir.bound import Bound, bound_terms, entropy_bounds, rate_distortion, variational_bound
 from unstir.bound.interval import mean_interval
 from unstir.bound.interval import student as quantile
 from unstir.denoisers import GaussianMixtureDenoiser
 from unstir.denoisers.analytic import analytic_variance
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Gaussian
 from unstir.schedules import Cosine, InverseTime, LinearBeta
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from tests.oracles import gaussian
 from tests.oracles.curves import SCHEDULES, Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser
-from tests.oracles.noises import TwoPoint
 from unstir.bound import rate_distortion, variational_bound
 from unstir.denoisers import Condition, Denoiser, FiniteDenoiser
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Binomial, Categorical, Gaussian
 from unstir.schedules import Cosine, InverseTime, LinearBeta
 

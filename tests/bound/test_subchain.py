@@ -15,11 +15,10 @@ from torch import Tensor
 from tests.oracles import gaussian
 from tests.oracles.curves import Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser
-from tests.oracles.noises import TwoPoint
 from unstir.bound import best_times, bound_terms, shortest_chain, subchain, variational_bound
 from unstir.bound.subchain import candidate_times
 from unstir.denoisers import FiniteDenoiser
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Binomial, Gaussian
 from unstir.schedules import Cosine, InverseTime, LinearBeta
 

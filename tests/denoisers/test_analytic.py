@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tests.oracles import gaussian
 from tests.oracles.curves import SCHEDULES, Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser, through
-from tests.oracles.noises import TwoPoint
 from unstir.bound import decoder_nats, step_nats, variational_bound
 from unstir.denoisers import (
     AnalyticVariance,
@@ -27,7 +26,7 @@ from unstir.denoisers import (
     fit_variance,
     score_error,
 )
-from unstir.noise import NoiseSource
+from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Binomial, Gaussian
 from unstir.schedules import Cosine, EDMSigma, InverseTime, LinearBeta
 

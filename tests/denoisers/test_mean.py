@@ -14,9 +14,9 @@ from tests.oracles import gaussian
 from tests.oracles.curves import SCHEDULES, Curve
 from tests.oracles.denoisers import gaussian_denoiser
 from tests.oracles.discrete import pairs
-from tests.oracles.noises import TwoPoint
 from unstir.bound import variational_bound
 from unstir.denoisers import Condition, Denoiser, DenoiserBase
+from unstir.noise import TwoPoint
 from unstir.objectives import MinSNR, Simple, Variational
 from unstir.processes import Gaussian
 from unstir.schedules import Cosine, EDMSigma, InverseTime, LinearBeta

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unstir.noise import NoiseSource, TwoPoint
-
-__all__ = ["OneStepOnly", "TwoPoint"]
+from unstir.noise import NoiseSource
 
 
 class OneStepOnly(NoiseSource):

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.oracles.denoisers import gaussian_denoiser, through
-from tests.oracles.noises import OneStepOnly, TwoPoint
+from tests.oracles.noises import OneStepOnly
 from unstir.bound import variational_bound
 from unstir.denoisers import Denoiser, GaussianMixtureDenoiser
+from unstir.noise import TwoPoint
 from unstir.processes import Gaussian
 from unstir.samplers import DDIM, Ancestral, Grid, Heun, Sampler, sample
 from unstir.schedules import EDMSigma, FromBetas
