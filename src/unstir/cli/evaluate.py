@@ -14,7 +14,7 @@ def evaluate_(
     data: str | None = None,
     metrics: str = "bound",
     images: int = 256,
-    samples: int = 2_000,
+    samples: int = 2_048,
     features: str | None = None,
     terms: int = 100,
     steps: int | None = None,
@@ -69,13 +69,14 @@ def evaluate_(
     given_labels: bool
         Bound -log p(x | class) with each item's class, instead of -log p(x).
     seed: int
-        Of the noise in the measures.
+        Of the noise in the measures, and of the samples that are drawn.
     weights: str
         Averaged (ema) or raw.
     batch: int
         How many at a time.
     json: bool
-        The result as JSON on stdout: the bound's figures, and those of other measures under their names.
+        The result as JSON on stdout: the bound's figures, and those of others under ode, rate and, for what is of samples,
+        quality.
     """
     from functools import cache
 

@@ -85,7 +85,7 @@ def measure(
     heldout: Split,
     *,
     measures: tuple[str, ...] = MEASURES,
-    samples: int = 2_000,
+    samples: int = 2_048,
     features: str | None = None,
     seed: int = 0,
     batch: int = 64,
