@@ -2,6 +2,6 @@
 
 from unstir.runs.files import check, write
 from unstir.runs.folder import Run
-from unstir.runs.model import Model, heldout, load, training
+from unstir.runs.model import Model, dataset, heldout, load, training
 
-__all__ = ["Model", "Run", "check", "heldout", "load", "training", "write"]
+__all__ = ["Model", "Run", "check", "dataset", "heldout", "load", "training", "write"]

@@ -301,42 +301,41 @@ def load(path: str | Path, *, weights: str = "ema") -> Model:
 
 
 def heldout(model: Model, source: str | None = None) -> Split:
-    """The held-out part of the model's own data, or of other data prepared by the same rules.
-
-    Raises:
-        UserError: when the data is not what the model was trained with, or of another shape.
-    """
-    return _dataset(model, source).heldout
+    """The held-out part of :func:`dataset`."""
+    return dataset(model, source).heldout
 
 
 def training(model: Model, source: str | None = None) -> Split:
     """What the model was trained on, or the same part of other data: for choices that held-out data must not make."""
-    return _dataset(model, source).train
+    return dataset(model, source).train
 
 
-def _dataset(model: Model, source: str | None) -> Dataset:
+def dataset(model: Model, source: str | None = None) -> Dataset:
+    """The model's own data, or other data prepared by the same rules.
+
+    Raises:
+        UserError: when the data is not what the model was trained with, or of another shape.
+    """
     named = source or model.config.data.source
     try:
-        dataset = dataset_of(replace(model.config.data, source=named))
+        found = dataset_of(replace(model.config.data, source=named))
     except UserError:
         # What a run of pictures asks of its data makes no sense of points: the kind is what is wrong then.
         _check_kind(model, kind_of(named), named)
         raise
-    _check_kind(model, dataset.spec.kind, named)
-    if dataset.spec.shape != model.spec.shape:
+    _check_kind(model, found.spec.kind, named)
+    if found.spec.shape != model.spec.shape:
         raise UserError(
-            f"this data has shape {dataset.spec.shape}, the model's has {model.spec.shape}: give data of that size and colour"
+            f"this data has shape {found.spec.shape}, the model's has {model.spec.shape}: give data of that size and colour"
         )
-    if source is None and dataset.spec.hash != model.spec.hash:
+    if source is None and found.spec.hash != model.spec.hash:
         raise UserError(
             f"{model.config.data.source} is not what this model was trained with: name other data with --data"
         )
-    if dataset.spec.classes != model.spec.classes:
+    if found.spec.classes != model.spec.classes:
         # Their numbers mean other things here: the unconditional model is measured.
-        return replace(
-            dataset, train=replace(dataset.train, labels=None), heldout=replace(dataset.heldout, labels=None)
-        )
-    return dataset
+        return replace(found, train=replace(found.train, labels=None), heldout=replace(found.heldout, labels=None))
+    return found
 
 
 def _check_kind(model: Model, kind: str, source: str) -> None:
