@@ -6,7 +6,7 @@ import torch
 
 from unstir.data import load, to_float
 from unstir.evaluation.distances import frechet_distance, moments
-from unstir.evaluation.features import Components, Extractor, RandomFilters
+from unstir.evaluation.extractors import Components, Extractor, RandomFilters
 
 
 def _distance(features: Extractor, first: torch.Tensor, second: torch.Tensor) -> float:

@@ -1,35 +1,18 @@
-"""Features: what samples and data are compared in, from extractors that need no network from elsewhere.
-
-An extractor is fitted to real data once and then holds still, so that every set is seen through the same eyes. A number is
-always named with its extractor (``frechet@random-filters-v1``): distances in unlike features do not compare.
-"""
+"""Extractors that need no network from elsewhere: their axes and scale are those of the real data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from unstir.evaluation.distances import moments
+from unstir.evaluation.extractors.base import Fit, identity
 
 FILTERS, SIDE = 64, 3
 KEPT = 32
-
-
-class Extractor(Protocol):
-    """Data as a network sees them, (N, *E), to features (N, F) in float64; a row's do not depend on its neighbours.
-
-    Attributes:
-        name: what stands behind every number, with the version of what is computed.
-    """
-
-    name: ClassVar[str]
-
-    def __call__(self, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +24,12 @@ class RandomFilters:
     the data's own features, divided by one number so that their mean square on the data is 1: distances have a scale.
     """
 
-    name: ClassVar[str] = "random-filters-v1"
+    name: str = field(default="random-filters-v1", init=False)
+    rule: str = field(
+        default="pictures as the network of the run sees them, at their own size; 64 random 3×3 filters, rectified, "
+        "averaged over each quarter; 32 leading components of the training data",
+        init=False,
+    )
     weight: Tensor
     bias: Tensor
     middle: Tensor
@@ -54,6 +42,11 @@ class RandomFilters:
         weight = torch.randn(FILTERS, x.shape[1], SIDE, SIDE, generator=generator, dtype=torch.float64) / SIDE
         bias = torch.randn(FILTERS, generator=generator, dtype=torch.float64)
         return cls(weight, bias, *_leading(_quarters(x, weight, bias)))
+
+    @property
+    def hash(self) -> str:
+        """Of the filters, the axes and the scale."""
+        return identity(self.name, (self.weight, self.bias, self.middle, self.project))
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 32), float64."""
@@ -68,7 +61,11 @@ class Components:
     it cannot tell data from a Gaussian with theirs: the kernel distance and the overlap can.
     """
 
-    name: ClassVar[str] = "components-v1"
+    name: str = field(default="components-v1", init=False)
+    rule: str = field(
+        default="numbers as the network of the run sees them, symbols one-hot; at most 32 leading components of the training data",
+        init=False,
+    )
     classes: int
     """Of symbols; 0 for numbers."""
     middle: Tensor
@@ -80,12 +77,17 @@ class Components:
         classes = 0 if x.is_floating_point() else int(x.max()) + 1
         return cls(classes, *_leading(_numbers(x, classes)))
 
+    @property
+    def hash(self) -> str:
+        """Of the axes and the scale."""
+        return identity(f"{self.name} {self.classes}", (self.middle, self.project))
+
     def __call__(self, x: Tensor) -> Tensor:
         """(N, *E) to (N, F), F at most 32, float64."""
         return (_numbers(x, self.classes) - self.middle) @ self.project
 
 
-FITTED: dict[str, Callable[[Tensor], Extractor]] = {
+FITTED: dict[str, Fit] = {
     "random-filters": RandomFilters.fitted,
     "components": Components.fitted,
 }
@@ -104,7 +106,7 @@ def _numbers(x: Tensor, classes: int) -> Tensor:
     if classes:
         # A class that the data never showed is none of these, and so all zeros.
         x = x[..., None] == torch.arange(classes, device=x.device)
-    return x.flatten(1).double()
+    return x.flatten(1).double().cpu()
 
 
 def _quarters(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

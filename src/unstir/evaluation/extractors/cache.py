@@ -1,0 +1,83 @@
+"""Features of stored data, computed once: kept beside the decoded pictures, and free to be deleted at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unstir.data.cache import default_cache
+from unstir.data.split import content_hash
+from unstir.evaluation.extractors.base import Extractor
+
+
+def cached(
+    extractor: Extractor,
+    x: np.ndarray,
+    inside: Callable[[np.ndarray], Tensor],
+    *,
+    batch: int = 250,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """The features (N, F), float64, of data as users hold it (N, …): from disk where these very features were kept before.
+
+    The key is the extractor's hash and the data's content. An entry is written under another name and renamed, so it is whole
+    or absent. One that cannot be read or written costs the time to compute it, and nothing else.
+
+    Args:
+        inside: takes rows across the border, such as :meth:`~unstir.runs.Model.inside`.
+        batch: how many rows at a time.
+        cache: the folder of entries; ``features`` in :func:`~unstir.data.cache.default_cache` unless named.
+        progress: called with (rows done, all).
+    """
+    key = hashlib.sha256(f"{extractor.hash} {content_hash([x])}".encode()).hexdigest()
+    place = (cache or default_cache() / "features") / f"{key}.npy"
+    features = _kept(place, len(x))
+    if features is None:
+        parts = []
+        for start in range(0, len(x), batch):
+            parts.append(extractor(inside(x[start : start + batch])))
+            if progress:
+                progress(min(start + batch, len(x)), len(x))
+        features = torch.cat(parts)
+        _keep(place, features)
+    elif progress:
+        progress(len(x), len(x))
+    return features
+
+
+def _kept(place: Path, rows: int) -> Tensor | None:
+    try:
+        found = np.load(place, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # absent, or damaged
+        return None
+    if found.ndim != 2 or len(found) != rows or found.dtype.kind != "f":
+        return None
+    return torch.from_numpy(found.astype(np.float64))
+
+
+def _keep(place: Path, features: Tensor) -> None:
+    held = features.numpy()
+    small = held.astype(np.float32)
+    if np.array_equal(small, held):  # a network in float32 says no more than this, and its features are many
+        held = small
+    # The disk may be full or the folder not ours: then there is no entry.
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix="writing-", dir=place.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, held)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, place)
+        finally:
+            Path(aside).unlink(missing_ok=True)
