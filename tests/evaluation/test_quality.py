@@ -15,7 +15,7 @@ from unstir.data import Split
 from unstir.errors import UserError
 from unstir.evaluation import quality
 from unstir.evaluation.distances import frechet_distance, kernel_distance
-from unstir.evaluation.features import Components
+from unstir.evaluation.extractors import Components
 from unstir.evaluation.manifold import precision_recall
 from unstir.runs import heldout, load, training
 
