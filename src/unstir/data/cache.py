@@ -29,7 +29,7 @@ from typing import Any
 
 import PIL
 
-_FORMAT = 1  # of an entry, and of what decoding does: raise it when either changes
+_FORMAT = 2  # of an entry, and of what decoding does: raise it when either changes
 _RACY = 3.0  # seconds
 _STALE = 24 * 3600.0  # seconds after which an unfinished entry is one that its writer left behind
 _META = "meta.json"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unstir.data import values
+from unstir.data import names, values
 from unstir.data.cache import Cache, default_cache
 from unstir.data.options import Options
 from unstir.data.pixels import Progress
@@ -122,7 +122,12 @@ def _in_memory(raw: Raw, source: str | Path, options: Options, progress: Progres
         return values.dataset_of(raw, source, options)
     prepared = prepare(raw, options, lambda shape: np.empty(shape, np.uint8), progress)
     splits = [
-        Split(np.concatenate(list(prepared.pixels.parts(rows))), _rows(prepared.labels, rows))
+        Split(
+            np.concatenate(list(prepared.pixels.parts(rows))),
+            None if prepared.labels is None else prepared.labels[rows],
+            rows=rows,
+            files=prepared.files,
+        )
         for rows in (prepared.train, prepared.heldout)
     ]
     return _dataset(_meta(prepared, splits), splits, source)
@@ -138,22 +143,14 @@ def _write(prepared: Prepared, staging: Path) -> dict[str, Any]:
             np.lib.format.write_array_header_1_0(file, header)
             for part in prepared.pixels.parts(rows):
                 file.write(np.ascontiguousarray(part).data)
-        if prepared.labels is not None:
-            np.save(staging / f"{name}-labels.npy", prepared.labels[rows])
-    return _meta(prepared, _splits(staging))
+        values.write_beside(staging, name, None if prepared.labels is None else prepared.labels[rows], rows)
+    if prepared.files is not None:
+        names.write(prepared.files, staging)
+    return _meta(prepared, values.read_splits(staging))
 
 
 def _from_entry(folder: Path, meta: dict[str, Any], source: str | Path) -> tuple[Dataset, Survey]:
-    return _dataset(meta, _splits(folder), source)
-
-
-def _splits(folder: Path) -> list[Split]:
-    splits = []
-    for name in ("train", "heldout"):
-        labels = folder / f"{name}-labels.npy"
-        x = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        splits.append(Split(x, np.load(labels, allow_pickle=False) if labels.exists() else None))
-    return splits
+    return _dataset(meta, values.read_splits(folder), source)
 
 
 def _meta(prepared: Prepared, splits: list[Split]) -> dict[str, Any]:
@@ -169,10 +166,6 @@ def _dataset(meta: dict[str, Any], splits: list[Split], source: str | Path) -> t
 
 def _hash(splits: list[Split]) -> str:
     return content_hash(array for split in splits for array in (split.x, split.labels))
-
-
-def _rows(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if labels is None else labels[rows]
 
 
 def _scratch(folder: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from unstir.data.decode import TRANSPARENT, Refused, declared_size, decode, fit
 from unstir.data.files import some
+from unstir.data.names import Names
 from unstir.data.options import Options
 from unstir.data.pixels import Pixels, Progress, all_grey, opaque, resized
 from unstir.data.raw import PictureArray, PictureFiles
@@ -31,12 +32,14 @@ _THREADS = 8  # beyond that the Python part of each picture is the limit
 
 @dataclass(frozen=True)
 class Prepared:
-    """Pictures ready to be stored: rows of ``pixels`` for either split, and one label for every row of ``pixels``."""
+    """Pictures ready to be stored: rows of ``pixels``, which are those of the source, for either split, and one label (and name,
+    where they are files) for every row of ``pixels``."""
 
     pixels: Pixels
     train: np.ndarray
     heldout: np.ndarray
     labels: np.ndarray | None
+    files: Sequence[str] | None
     classes: tuple[str, ...]
     rules: str
     survey: Survey
@@ -73,10 +76,8 @@ def _prepare_array(raw: PictureArray, options: Options, progress: Progress | Non
         levels = resized(levels, size, progress)
         log.append(f"pictures of {width}×{height} resized to {size[0]}×{size[1]}")
     survey = Survey(number, {f"{width}x{height}": number}, {mode: number})
-    kept = np.arange(number)
-    names = [f"#{i}" for i in kept]
     done = _Done(size, resized=size != (width, height), transparent=channels in (2, 4))
-    return _finish(raw, levels, kept, names, options, done, survey, log)
+    return _finish(raw, levels, np.arange(number), options, done, survey, log)
 
 
 def _prepare_files(raw: PictureFiles, options: Options, scratch: Scratch, progress: Progress | None) -> Prepared:
@@ -101,7 +102,7 @@ def _prepare_files(raw: PictureFiles, options: Options, scratch: Scratch, progre
     kept = np.array([i for i, outcome in enumerate(outcomes) if outcome.size])
     transparent = any(TRANSPARENT in outcome.notes for outcome in outcomes)
     done = _Done(size, resized=any(one != size for one in good), transparent=transparent)
-    return _finish(raw, levels, kept, [raw.names[int(i)] for i in kept], options, done, survey, log)
+    return _finish(raw, levels, kept, options, done, survey, log)
 
 
 @dataclass
@@ -217,16 +218,17 @@ def _finish(
     raw: PictureFiles | PictureArray,
     levels: np.ndarray,
     kept: np.ndarray,
-    names: Sequence[str],
     options: Options,
     done: _Done,
     survey: Survey,
     log: list[str],
 ) -> Prepared:
-    """Channels, split and duplicates of the rows ``kept`` of ``levels``, whose pictures have these names."""
+    """Channels, split and duplicates of the rows ``kept`` of ``levels``."""
     grey = all_grey(levels, kept)
     pixels = Pixels(levels, options.mode or ("L" if grey else "RGB"))
     hashes = [value for part in pixels.parts(kept) for value in row_hashes(part)]
+    files = raw.names if isinstance(raw, PictureFiles) else None
+    names = Names(kept, files)
     survey.duplicates = [[names[i] for i in rows] for rows in duplicates(hashes)]
     if isinstance(raw, PictureArray) and raw.heldout is not None:
         train, heldout = kept[~raw.heldout], kept[raw.heldout]
@@ -242,7 +244,7 @@ def _finish(
     if raw.labels is not None:
         log += _rare_classes(raw.labels[kept], raw.classes)
     rules = options.rules(done.size, pixels.mode, resized=done.resized, transparent=done.transparent, coloured=not grey)
-    return Prepared(pixels, train, heldout, raw.labels, raw.classes, rules, survey, log)
+    return Prepared(pixels, train, heldout, raw.labels, files, raw.classes, rules, survey, log)
 
 
 def _rare_classes(labels: np.ndarray, classes: tuple[str, ...]) -> list[str]:

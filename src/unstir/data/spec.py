@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unstir.data.codec import LEVELS, Codec, Scaling
+from unstir.data.names import Names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,11 +79,20 @@ class Split:
         x: as users hold it: see ``codec``. Images are possibly memory-mapped.
         labels: int64 (N,), or None.
         codec: takes rows of x across the border.
+        rows: int64 (N,), each one's position in the source, from 0; None: the split stands for itself, and they lie as they do here.
+        files: the names of all of the source's files, where items are files.
     """
 
     x: np.ndarray
     labels: np.ndarray | None
     codec: Codec = LEVELS
+    rows: np.ndarray | None = None
+    files: Sequence[str] | None = None
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What the user calls each item: its file's path inside the source, or ``#17``, its position there."""
+        return Names(np.arange(len(self)) if self.rows is None else self.rows, self.files)
 
     def __len__(self) -> int:
         return len(self.x)

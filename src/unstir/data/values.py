@@ -6,11 +6,12 @@ import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from unstir.data.codec import Codec, Scaling
+from unstir.data import names
+from unstir.data.codec import LEVELS, Codec, Scaling
 from unstir.data.options import Options
 from unstir.data.raw import Values
 from unstir.data.spec import Dataset, DataSpec, Split
@@ -43,7 +44,9 @@ def dataset_of(raw: Values, source: str | Path, options: Options) -> tuple[Datas
         train, heldout = content_split(hashes)
     scaling = raw.scaling or (Scaling.of(raw.x[train]) if raw.kind == "points" else None)
     codec = Codec(raw.kind, scaling, raw.symbols)
-    splits = [Split(raw.x[rows], None if raw.labels is None else raw.labels[rows], codec) for rows in (train, heldout)]
+    splits = [
+        Split(raw.x[rows], None if raw.labels is None else raw.labels[rows], codec, rows) for rows in (train, heldout)
+    ]
     spec = DataSpec(
         kind=raw.kind,
         shape=(raw.x.shape[-1], *raw.x.shape[1:-1]),  # (C, H, W) of pictures, (D,) of rows
@@ -62,8 +65,7 @@ def write(dataset: Dataset, survey: Survey, folder: Path) -> dict[str, Any]:
     """Both splits as ``.npy`` files; and what ``read`` needs beside them, in JSON types."""
     for name, split in (("train", dataset.train), ("heldout", dataset.heldout)):
         np.save(folder / f"{name}.npy", split.x)
-        if split.labels is not None:
-            np.save(folder / f"{name}-labels.npy", split.labels)
+        write_beside(folder, name, split.labels, split.rows)
     return {"spec": dataset.spec.to_json(), "log": dataset.log, "survey": survey.to_json()}
 
 
@@ -75,12 +77,30 @@ def read(folder: Path, meta: dict[str, Any], source: str | Path, options: Option
     """
     spec = replace(DataSpec.from_json(meta["spec"]), source=str(source))
     _refuse(options, spec.kind, source)
+    splits = read_splits(folder, spec.codec)
+    return Dataset(spec, splits[0], splits[1], list(meta["log"])), Survey.from_json(meta["survey"])
+
+
+def write_beside(folder: Path, name: str, labels: np.ndarray | None, rows: np.ndarray | None) -> None:
+    """What a split of this name has beside its data, for ``read_splits``."""
+    for what, array in (("labels", labels), ("rows", rows)):
+        if array is not None:
+            np.save(folder / f"{name}-{what}.npy", array)
+
+
+def read_splits(folder: Path, codec: Codec = LEVELS) -> list[Split]:
+    """Both splits of an entry, memory-mapped."""
+    files = names.read(folder)
+
+    def stored(name: str, mmap: Literal["r"] | None = None) -> np.ndarray | None:
+        path = folder / f"{name}.npy"
+        return np.load(path, mmap_mode=mmap, allow_pickle=False) if path.exists() else None
+
     splits = []
     for name in ("train", "heldout"):
-        labels = folder / f"{name}-labels.npy"
         x = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        splits.append(Split(x, np.load(labels, allow_pickle=False) if labels.exists() else None, spec.codec))
-    return Dataset(spec, splits[0], splits[1], list(meta["log"])), Survey.from_json(meta["survey"])
+        splits.append(Split(x, stored(f"{name}-labels"), codec, stored(f"{name}-rows", "r"), files))
+    return splits
 
 
 def _refuse(options: Options, kind: str, source: str | Path) -> None:
