@@ -21,6 +21,7 @@ for _name, _help in (
     ("train", "Train on your data; the same line again continues."),
     ("sample", "Draw new data from a run."),
     ("evaluate", "Measure a run on held-out data, in bits/dim."),
+    ("compare", "Receipts of evaluations side by side, if they compare."),
     ("report", "One self-contained page about a run."),
     ("reproduce", "Rebuild the papers' experiments: their tables, ours beside theirs."),
     ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),

@@ -9,54 +9,62 @@ from cyclopts import Parameter
 
 
 def evaluate_(
-    run: Path,
+    run: Path | None = None,
     *,
     data: str | None = None,
     metrics: str = "bound",
     images: int = 256,
-    samples: int = 2_048,
-    features: str | None = None,
+    within: float | None = None,
     terms: int = 100,
     steps: int | None = None,
     spacing: Literal["best", "uniform", "trailing", "log-snr"] | None = None,
     variance: Literal["analytic"] | None = None,
     given_labels: bool = False,
+    samples: int = 2_048,
+    sampler: Literal["ddim", "heun", "ancestral"] | None = None,
+    sample_steps: int | None = None,
+    sample_spacing: Literal["uniform", "leading", "trailing", "log-snr"] = "uniform",
+    label: str | None = None,
+    guidance: float = 1.0,
+    features: str | None = None,
+    input_range: Literal["-1,1", "0,1", "0,255", "imagenet"] = "-1,1",
     seed: int = 0,
     weights: Literal["ema", "raw"] = "ema",
     batch: int = 64,
+    receipt: Path | None = None,
+    check: Path | None = None,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
-    """Measure a run on held-out data: the variational bound in bits/dim, its three parts, and a confidence interval.
+    """Measure a run on held-out data: likelihood, sample quality, copies of training data; with a receipt.
 
     Examples:
 
         unstir evaluate runs/digits
 
-        unstir evaluate runs/digits --images 512 --terms 0 --json
+        unstir evaluate runs/digits --within 0.01
 
-        unstir evaluate runs/digits --steps 20
+        unstir evaluate runs/digits --metrics bound,ode,rate --terms 0 --json
 
-        unstir evaluate runs/digits --metrics bound,ode,rate
+        unstir evaluate runs/digits --metrics frechet,kernel,overlap,memorising --sampler heun --sample-steps 10
 
-        unstir evaluate runs/digits --metrics frechet,kernel,overlap --samples 500
+        unstir evaluate --check runs/digits/receipts/bound-yardsticks-3f1c02.json
 
     Parameters
     ----------
     run: Path
-        A run's folder, or one model.safetensors.
+        A run's folder, or one model.safetensors; with --check it may be left out.
     data: str
         Data whose held-out part to use; by default the run's own.
     metrics: str
-        What to measure, with commas between: bound; ode, the exact likelihood of the flow that deterministic samples follow
-        (not of bits and symbols); rate, how many bits have been sent at each time and how wrong the best guess then is; and of
-        samples against data: frechet and kernel, distances; overlap, their precision, recall, density and coverage (not of
-        bits and symbols).
+        What to measure, with commas between: bound, on -log p; yardsticks, what PNG, lossless WebP and a Gaussian fit need for
+        the same items; ode, the exact likelihood of the flow that deterministic samples follow (not of bits and symbols); rate,
+        how many bits have been sent at each time and how wrong the best guess then is; and of samples against data: frechet and
+        kernel, distances; overlap, their precision, recall, density and coverage (not of bits and symbols); memorising,
+        whether samples are copies of training data.
     images: int
         How many held-out items; the interval narrows with their square root.
-    samples: int
-        How many samples to draw for frechet, kernel and overlap.
-    features: str
-        What these look at: random-filters (of pictures; the default there) or components (leading principal components).
+    within: float
+        How wide half of the bound's interval may be: as many items are measured as that takes.
     terms: int
         About how many network calls for each item, for an unbiased estimate; 0 for all T terms of the bound.
     steps: int
@@ -68,86 +76,70 @@ def evaluate_(
         analytic fits the width of the reverse steps to training data, in place of the run's own.
     given_labels: bool
         Bound -log p(x | class) with each item's class, instead of -log p(x).
+    samples: int
+        How many samples to draw for frechet, kernel, overlap and memorising.
+    sampler: str
+        How they are drawn: see unstir sample, there and below.
+    sample_steps: int
+        Steps from noise to data; by default 20, and 200 for bits and symbols.
+    sample_spacing: str
+        How these are spread over the times.
+    label: str
+        A class, by name or number, or each for all of them in turn; without it, samples of all kinds.
+    guidance: float
+        How strongly to insist on the class: 1 is the plain conditional model.
+    features: str
+        What samples are compared in: random-filters (of pictures; the default there), components (leading principal components),
+        or a file: Inception's weights (.pth), a network (.onnx, .pt2), a classifier of unstir features train (.safetensors).
+    input_range: str
+        Which numbers a network from a .onnx or .pt2 file takes.
     seed: int
         Of the noise in the measures, and of the samples that are drawn.
     weights: str
         Averaged (ema) or raw.
     batch: int
         How many at a time.
+    receipt: Path
+        Where the receipt is written: by default into the run's folder, under receipts/.
+    check: Path
+        A receipt: measure again what it says, and say whether the numbers agree; exit code 1 when they do not.
     json: bool
-        The result as JSON on stdout: the bound's figures, and those of others under ode, rate and, for what is of samples,
+        The result as JSON on stdout: the bound's figures, and those of others under their names; those of distances under
         quality.
     """
-    from functools import cache
+    import sys
 
-    from unstir import runs
     from unstir.cli import console
-    from unstir.cli.opening import heldout, open_model
     from unstir.errors import UserError
-    from unstir.evaluation import chains, likelihood, ode, quality, rate
+    from unstir.evaluation.asked import Asked
 
-    if images < 2 or batch < 1 or terms < 0:
-        raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
-    known = ("bound", "ode", "rate", *quality.MEASURES)
-    wanted = [name.strip() for name in metrics.split(",")]
-    strange = [name for name in wanted if name not in known]
-    if strange:
-        raise UserError(f"there is no measure called {strange[0]!r}; there are {', '.join(known)}")
-    if (steps or spacing) and "bound" not in wanted:
-        raise UserError("--steps and --spacing are about the bound: add it to --metrics")
-    stepped = bool({"bound", "rate"} & set(wanted))
-    if variance and not stepped:
-        raise UserError(
-            "--variance is about the reverse steps of bound and rate: add one to --metrics, or leave it out"
-        )
+    if check is not None:
+        from unstir.cli.measuring import repeat
 
-    model = open_model(run, weights=weights)
-    fits = bool(variance) or model.denoiser.variance == "analytic"
-    chains.check(model, steps, spacing)
-    if fits:
-        chains.check_variance(model)
-    if "ode" in wanted:
-        ode.check(model)
-    sampled = tuple(name for name in quality.MEASURES if name in wanted)
-    if sampled:
-        quality.check(model, features, samples, sampled)
-    held = heldout(model, data)
-    training = cache(lambda: runs.training(model, data))
-    how = {"images": images, "given_labels": given_labels, "seed": seed, "batch": batch}
+        agreed = repeat(check, run, data)
+        if json:
+            console.give(agreed.to_json())
+        else:
+            print(agreed.table())
+        sys.exit(0 if agreed.agrees else 1)
+    if run is None:
+        raise UserError("name the run to measure, such as unstir evaluate runs/digits, or a receipt with --check")
+    asked = Asked(
+        metrics=tuple(name.strip() for name in metrics.split(",")),
+        images=images, within=within, terms=terms, given_labels=given_labels,
+        steps=steps, spacing=spacing, variance=variance,
+        samples=samples, sampler=sampler, sample_steps=sample_steps, sample_spacing=sample_spacing, label=label,
+        guidance=guidance, features=features, input_range=input_range, seed=seed, batch=batch,
+    )  # fmt: skip
+    from unstir.cli.measuring import measured, place
+    from unstir.evaluation import receipt as receipts
 
-    if fits and stepped:
-        with console.bar("fitting the variance", "network calls") as update:
-            chains.fit_variance(model, training(), **how, progress=update)
-    results: dict[str, likelihood.Likelihood | ode.OdeResult | rate.Rate | quality.Quality] = {}
-    if "bound" in wanted:
-        times = None
-        if steps is not None:
-            with console.bar("choosing the steps", "network calls") as update:
-                times = chains.times(model, training, steps, spacing or chains.BEST, **how, progress=update)
-        with console.bar("measuring", "network calls") as update:
-            results["bound"] = likelihood.measure(
-                model,
-                held,
-                terms=terms or None,
-                times=times,
-                spacing="" if times is None else spacing or chains.BEST,
-                **how,
-                progress=update,
-            )
-    if "ode" in wanted:
-        with console.bar("following the flow", "thousandths of the way") as update:
-            results["ode"] = ode.measure(model, held, **how, progress=update)
-    if "rate" in wanted:
-        with console.bar("measuring the rate", "network calls") as update:
-            results["rate"] = rate.measure(model, held, **how, progress=update)
-    if sampled:
-        with console.bar("sampling", "samples") as update:
-            results["quality"] = quality.measure(
-                model, training(), held, measures=sampled, samples=samples, features=features, seed=seed, batch=batch,
-                progress=update,
-            )  # fmt: skip
+    answers, made = measured(asked, run, data, weights)
+    target = receipt or place(run, asked, data, weights)
+    receipts.write(made, target)
     if json:
-        bound = results.pop("bound").to_json() if "bound" in results else {}
-        console.give(bound | {name: result.to_json() for name, result in results.items()})
+        results = answers.to_json()
+        console.give(results.pop("bound", {}) | results)
     else:
-        print("\n\n".join(result.table() for result in results.values()))
+        print(answers.table())
+    console.say(f"receipt: {target}")

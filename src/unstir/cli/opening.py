@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir import runs
-from unstir.data import Split
+from unstir.data import Dataset, Split
 from unstir.data.sources import path_of
 from unstir.errors import UserError
 from unstir.runs import Model, Run, load
@@ -23,8 +23,8 @@ def open_model(path: Path, weights: str = "ema") -> Model:
     return model
 
 
-def heldout(model: Model, data: str | None = None, *, same: bool = False) -> Split:
-    """The held-out part of the model's own data, or of other data.
+def own_data(model: Model, data: str | None = None, *, same: bool = False) -> Dataset:
+    """The model's own data, or other data prepared as its own were.
 
     Args:
         same: what is given must be the model's own data, wherever they lie now.
@@ -41,5 +41,10 @@ def heldout(model: Model, data: str | None = None, *, same: bool = False) -> Spl
         )
     if data is not None and same:
         config = replace(model.config, data=replace(model.config.data, source=data))
-        return runs.heldout(replace(model, config=config))
-    return runs.heldout(model, data)
+        return runs.dataset(replace(model, config=config))
+    return runs.dataset(model, data)
+
+
+def heldout(model: Model, data: str | None = None, *, same: bool = False) -> Split:
+    """The held-out part of :func:`own_data`."""
+    return own_data(model, data, same=same).heldout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +96,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def take(self, index: np.ndarray) -> Split:
+        """The items of ``index`` alone, each still known by its name."""
+        rows = index if self.rows is None else self.rows[index]
+        return replace(self, x=self.x[index], labels=None if self.labels is None else self.labels[index], rows=rows)
 
     def spread(self, limit: int) -> np.ndarray:
         """Indices of at most ``limit`` rows, evenly spaced: data often comes class by class."""

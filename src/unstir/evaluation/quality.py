@@ -6,16 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from unstir.data import Split
+from unstir.data import Dataset, Split
 from unstir.errors import UserError
-from unstir.evaluation import features as extractors
+from unstir.evaluation import extractors
 from unstir.evaluation.distances import extrapolated_frechet, frechet_distance, kernel_distance, moments
+from unstir.evaluation.extractors import Extractor
 from unstir.evaluation.manifold import precision_recall
 from unstir.evaluation.resampling import bootstrap_interval, halves
+from unstir.evaluation.sampling import Drawn
 from unstir.runs import Model
+
+Progress = Callable[[int, int], None]
 
 MEASURES = ("frechet", "kernel", "overlap")
 FEW = 2048
@@ -79,37 +84,61 @@ class Quality:
         return "\n".join(lines)
 
 
-def measure(
-    model: Model,
-    training: Split,
-    heldout: Split,
-    *,
-    measures: tuple[str, ...] = MEASURES,
-    samples: int = 2_048,
-    features: str | None = None,
-    seed: int = 0,
-    batch: int = 64,
-    progress: Callable[[int, int], None] | None = None,
-) -> Quality:
-    """Draws samples as the model draws them by default, without a class, and compares them with what it learned from.
+@dataclass(frozen=True)
+class Reference:
+    """The data that samples are held against, as an extractor sees them.
 
     Args:
-        features: ``random-filters`` (the default for pictures) or ``components`` (for all else).
-        progress: called with (samples done, all).
+        own, others: features of training and of held-out items, (N, F) and (M, F): at most 10,000 of each, spread evenly.
+        heldout: the items behind ``others``.
+    """
+
+    extractor: Extractor
+    own: Tensor
+    others: Tensor
+    heldout: Split
+
+    def seen(self, model: Model, x: np.ndarray, progress: Progress | None = None) -> Tensor:
+        """Features of stored data, kept in the cache."""
+        return extractors.cached(self.extractor, x, model.inside, progress=progress)
+
+
+def reference(
+    model: Model, dataset: Dataset, find: Callable[[Tensor], Extractor], *, progress: Progress | None = None
+) -> Reference:
+    """Fits an extractor to the training data, and looks at both splits through it.
+
+    Args:
+        find: what ``extractors.find`` gave.
+        progress: called with (items done, all).
 
     Raises:
-        UserError: for features that do not exist or do not suit the data, and where there is too little of it.
+        UserError: where there is too little data.
     """
-    name = features or ("random-filters" if model.spec.kind == "image" else "components")
-    check(model, name, samples, measures)
-    real, held = (model.inside(split.x[split.spread(min(len(split), _MOST))]).cpu() for split in (training, heldout))
-    if min(len(real), len(held)) < _FEWEST:
+    own, others = (split.take(split.spread(_MOST)) for split in (dataset.train, dataset.heldout))
+    if min(len(own), len(others)) < _FEWEST:
         raise UserError(
             f"sample quality takes {_FEWEST} items at least to learn from and to hold out, and here are fewer"
         )
-    extractor = extractors.FITTED[name](real)
-    drawn = model.sample(samples, seed=seed, batch=batch, progress=progress)
-    seen, own, others = (extractor(x) for x in (model.inside(drawn).cpu(), real, held))
+    extractor, number = find(model.inside(own.x).cpu()), len(own) + len(others)
+
+    def seen(part: Split, before: int) -> Tensor:
+        def update(done: int, _: int) -> None:
+            if progress:
+                progress(before + done, number)
+
+        return extractors.cached(extractor, part.x, model.inside, progress=update)
+
+    return Reference(extractor, seen(own, 0), seen(others, len(own)), others)
+
+
+def measure(drawn: Drawn, reference: Reference, measures: tuple[str, ...] = MEASURES, seed: int = 0) -> Quality:
+    """Compares samples with what their model learned from, beside what held-out data score.
+
+    Args:
+        seed: of the halves and parts that intervals, floor and extrapolation are taken from.
+    """
+    seen, own, others = drawn.features, reference.own, reference.others
     values: dict[str, float] = {}
     if "frechet" in measures:
         values |= _frechet(seen, own, others, seed)
@@ -122,16 +151,11 @@ def measure(
         own_n, others_n = (x[torch.linspace(0, len(x) - 1, n).round().long()] for x in (own, others))
         values |= precision_recall(own_n, seen[:n])._asdict()
         values |= {f"{key}_heldout": value for key, value in precision_recall(own_n, others_n)._asdict().items()}
-    described = f"{model.denoiser.process.sampler}, {model.steps} steps, seed {seed}, {model.weights} weights"
-    return Quality(extractor.name, measures, samples, len(own), len(others), described, values)
+    return Quality(drawn.extractor, measures, len(seen), len(own), len(others), drawn.described, values)
 
 
-def check(model: Model, features: str | None, samples: int, measures: tuple[str, ...] = MEASURES) -> None:
+def check(model: Model, samples: int, measures: tuple[str, ...] = MEASURES) -> None:
     """Refuses what cannot be measured, before anything is drawn."""
-    if features is not None and features not in extractors.FITTED:
-        raise UserError(f"there are no features called {features!r}; there are {', '.join(extractors.FITTED)}")
-    if features == "random-filters" and model.spec.kind != "image":
-        raise UserError(f"random-filters look at pictures, and this run is of {model.spec.kind}: use components")
     if "overlap" in measures and not model.denoiser.process.continuous:
         raise UserError(
             f"overlap counts neighbours, and {model.spec.kind} are full of copies: leave it out of --metrics"

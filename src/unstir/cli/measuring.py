@@ -1,0 +1,56 @@
+"""An evaluation as commands run it: the model opened, the data read, progress shown, a receipt made; and one repeated."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from unstir.cli import console
+from unstir.cli.opening import open_model, own_data
+from unstir.errors import UserError
+from unstir.evaluation import agreement, receipt
+from unstir.evaluation.asked import Answers, Asked, answer
+
+
+def measured(asked: Asked, run: Path, data: str | None, weights: str) -> tuple[Answers, receipt.Receipt]:
+    """All answers, and their receipt."""
+    began = time.perf_counter()
+    model = open_model(run, weights=weights)
+    asked.check(model)
+    dataset = own_data(model, data)
+    answers = answer(asked, model, dataset, console.bar)
+    seconds = time.perf_counter() - began
+    return answers, receipt.of(asked, answers, model, dataset, run=str(run), data=data, seconds=seconds)
+
+
+def place(run: Path, asked: Asked, data: str | None, weights: str) -> Path:
+    """Where a receipt lies unless told otherwise: the same question again has the same place."""
+    return (run if run.is_dir() else run.parent) / "receipts" / receipt.name(asked, data, weights)
+
+
+def repeat(path: Path, run: Path | None, data: str | None) -> agreement.Repeated:
+    """What a receipt says, measured again.
+
+    Args:
+        run, data: where these are now, when not where the receipt says.
+
+    Raises:
+        UserError: when weights or data are not those of the receipt.
+    """
+    then = receipt.read(path)
+    asked, named = receipt.question(then)
+    run = run or Path(then["run"])
+    if not run.exists():
+        raise UserError(
+            f"{path} is of {run}, which is not here: name the run too, as in unstir evaluate RUN --check {path}"
+        )
+    model = open_model(run, weights=then["model"]["weights"])
+    asked.check(model)
+    dataset = own_data(model, data or named)
+    agreement.check_same(then, model, dataset)
+    began = time.perf_counter()
+    answers = answer(asked, model, dataset, console.bar)
+    now = receipt.of(
+        asked, answers, model, dataset, run=str(run), data=data or named, seconds=time.perf_counter() - began
+    )
+    return agreement.repeated(then, now)

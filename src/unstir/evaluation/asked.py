@@ -1,0 +1,245 @@
+"""One evaluation from question to answers: what is to be measured, in full, so that it can be asked again word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any, Protocol
+
+from unstir.data import Dataset
+from unstir.errors import UserError
+from unstir.evaluation import chains, extractors, likelihood, ode, quality, rate
+from unstir.evaluation.extractors import Extractor
+from unstir.evaluation.sampling import Drawn, Sampling, draw
+from unstir.runs import Model
+
+LIKELIHOODS = ("bound", "yardsticks", "ode", "rate")
+OF_SAMPLES = (*quality.MEASURES, "memorising")
+METRICS = (*LIKELIHOODS, *OF_SAMPLES)
+
+Bar = Callable[[str, str], AbstractContextManager[Callable[..., None]]]
+"""``bar(what, unit)`` gives a context with ``update(done, total)``: how long work shows its progress."""
+
+
+@contextmanager
+def silent(what: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A :data:`Bar` that shows nothing."""
+    yield lambda *_: None
+
+
+class Result(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+    def table(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything that decides an evaluation's numbers beside weights and data.
+
+    Args:
+        metrics: of :data:`METRICS`.
+        images, within, terms, given_labels: of the bound: see ``likelihood.measure``. ``terms`` 0 for all.
+        steps, spacing, variance: of the chain that is bounded: see ``chains``.
+        samples, sampler, sample_steps, sample_spacing, label, guidance: of the samples: see ``sampling.Sampling``; what is None is
+            the model's default.
+        features, input_range: what samples are compared in: see ``extractors.find``.
+        seed: of all noise. batch: how many at a time, which decides results to rounding.
+    """
+
+    metrics: tuple[str, ...] = ("bound", "yardsticks")
+    images: int = 256
+    within: float | None = None
+    terms: int = 100
+    given_labels: bool = False
+    steps: int | None = None
+    spacing: str | None = None
+    variance: str | None = None
+    samples: int = 2_048
+    sampler: str | None = None
+    sample_steps: int | None = None
+    sample_spacing: str = "uniform"
+    label: str | None = None
+    guidance: float = 1.0
+    features: str | None = None
+    input_range: str = "-1,1"
+    seed: int = 0
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.images < 2 or self.batch < 1 or self.terms < 0:
+            raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
+        strange = [name for name in self.metrics if name not in METRICS]
+        if strange or not self.metrics:
+            raise UserError(f"there is no measure called {(*strange, '')[0]!r}; there are {', '.join(METRICS)}")
+        if (self.steps or self.spacing or self.within) and "bound" not in self.metrics:
+            raise UserError("--steps, --spacing and --within are about the bound: add it to --metrics")
+        if self.variance and not self.stepped:
+            raise UserError(
+                "--variance is about the reverse steps of bound and rate: add one to --metrics, or leave it out"
+            )
+        if self.within is not None and not self.within > 0:
+            raise UserError(f"--within is how wide half of the interval may be, above 0, not {self.within:g}")
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the widths of reverse steps come into it."""
+        return bool({"bound", "rate"} & set(self.metrics))
+
+    @property
+    def of_samples(self) -> tuple[str, ...]:
+        """The metrics that samples are drawn for."""
+        return tuple(name for name in OF_SAMPLES if name in self.metrics)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of JSON types; :meth:`from_json` is its inverse."""
+        return asdict(self) | {"metrics": list(self.metrics)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Asked:
+        """The question that was written down.
+
+        Raises:
+            UserError: for what this version does not know.
+        """
+        unknown = set(values) - {each.name for each in fields(cls)}
+        if unknown:
+            raise UserError(f"the receipt asks for {', '.join(sorted(unknown))}, which this unstir does not know")
+        return cls(**{**values, "metrics": tuple(values["metrics"])})
+
+    def check(self, model: Model) -> None:
+        """Refuses what this model cannot answer, before any data is read."""
+        chains.check(model, self.steps, self.spacing)
+        if self._fits(model):
+            chains.check_variance(model)
+        if "ode" in self.metrics:
+            ode.check(model)
+        if self.of_samples:
+            quality.check(model, self.samples, self.of_samples)
+            extractors.find(self.features, model.spec, input_range=self.input_range)
+            self.sampling(model)
+
+    def sampling(self, model: Model) -> Sampling:
+        """How the samples are drawn."""
+        return Sampling.of(
+            model,
+            sampler=self.sampler,
+            steps=self.sample_steps,
+            spacing=self.sample_spacing,
+            label=self.label,
+            guidance=self.guidance,
+            seed=self.seed,
+        )
+
+    def _fits(self, model: Model) -> bool:
+        return self.stepped and (bool(self.variance) or model.denoiser.variance == "analytic")
+
+
+@dataclass
+class Answers:
+    """What was found, by name: ``bound``, ``yardsticks``, ``ode``, ``rate``, ``quality`` (of the distances), ``memorising``.
+
+    Args:
+        extractor, drawn: of the measures of samples, where there were any.
+    """
+
+    results: dict[str, Result] = field(default_factory=dict)
+    extractor: Extractor | None = None
+    drawn: Drawn | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Each result's JSON, by name."""
+        return {name: result.to_json() for name, result in self.results.items()}
+
+    def table(self) -> str:
+        return "\n\n".join(result.table() for result in self.results.values())
+
+
+def answer(asked: Asked, model: Model, dataset: Dataset, bar: Bar = silent) -> Answers:
+    """Measures all that was asked for; see :meth:`Asked.check` for what is refused before."""
+    return _Work(asked, model, dataset, bar).all()
+
+
+@dataclass
+class _Work:
+    asked: Asked
+    model: Model
+    dataset: Dataset
+    bar: Bar
+
+    def all(self) -> Answers:
+        asked, found = self.asked, Answers()
+        if asked._fits(self.model):
+            with self.bar("fitting the variance", "network calls") as update:
+                chains.fit_variance(self.model, self.dataset.train, **self._how, progress=update)
+        for name in LIKELIHOODS:
+            if name in asked.metrics:
+                found.results[name] = getattr(self, f"_{name}")()
+        if asked.of_samples:
+            self._samples(found)
+        return found
+
+    @cached_property
+    def _how(self) -> dict[str, Any]:
+        asked = self.asked
+        return {"images": asked.images, "given_labels": asked.given_labels, "seed": asked.seed, "batch": asked.batch}
+
+    def _bound(self) -> Result:
+        asked, times, spacing = self.asked, None, ""
+        if asked.steps is not None:
+            spacing = asked.spacing or chains.BEST
+            with self.bar("choosing the steps", "network calls") as update:
+                times = chains.times(
+                    self.model, lambda: self.dataset.train, asked.steps, spacing, **self._how, progress=update
+                )
+        with self.bar("measuring", "network calls") as update:
+            return likelihood.measure(
+                self.model, self.dataset.heldout, terms=asked.terms or None, times=times, spacing=spacing,
+                **self._how, progress=update,
+            )  # fmt: skip
+
+    def _yardsticks(self) -> Result:
+        from unstir.evaluation import yardsticks
+
+        with self.bar("other coders", "items") as update:
+            return yardsticks.measure(
+                self.dataset.train, self.dataset.heldout, self.dataset.spec, images=self.asked.images, progress=update
+            )
+
+    def _ode(self) -> Result:
+        with self.bar("following the flow", "thousandths of the way") as update:
+            return ode.measure(self.model, self.dataset.heldout, **self._how, progress=update)
+
+    def _rate(self) -> Result:
+        with self.bar("measuring the rate", "network calls") as update:
+            return rate.measure(self.model, self.dataset.heldout, **self._how, progress=update)
+
+    def _samples(self, found: Answers) -> None:
+        asked, model = self.asked, self.model
+        with self.bar("features of the data", "items") as update:
+            reference = quality.reference(
+                model,
+                self.dataset,
+                extractors.find(asked.features, model.spec, input_range=asked.input_range),
+                progress=update,
+            )
+        with self.bar("sampling", "samples") as update:
+            drawn = draw(
+                model, asked.samples, reference.extractor, asked.sampling(model), batch=asked.batch, progress=update
+            )
+        found.extractor, found.drawn = reference.extractor, drawn
+        measures = tuple(name for name in quality.MEASURES if name in asked.metrics)
+        if measures:
+            found.results["quality"] = quality.measure(drawn, reference, measures, asked.seed)
+        if "memorising" in asked.metrics:
+            from unstir.evaluation import memorising
+
+            with self.bar("features of all training data", "items") as update:
+                every = reference.seen(model, self.dataset.train.x, update)
+            with self.bar("looking for copies", "items") as update:
+                found.results["memorising"] = memorising.measure(
+                    drawn.x, drawn.features, self.dataset.train, every, reference.heldout, reference.others,
+                    model.inside, reference.extractor.name, progress=update,
+                )  # fmt: skip

@@ -1,0 +1,146 @@
+"""Receipts: what was measured, on what, how, with what and with which result, so that anyone can repeat it or refuse it.
+
+A receipt is one JSON object: ``asked`` (the question, word for word), ``data`` (hash, split, counts, rules), ``model`` (hash of the
+weights, raw or averaged, how far trained), ``extractor`` and ``sampling`` where samples were drawn, ``results``, ``made`` (command,
+versions, device, threads, seconds, time). Paths in it are as they were typed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unstir.data import Dataset
+from unstir.errors import UserError
+from unstir.evaluation.asked import Answers, Asked
+from unstir.evaluation.extractors.base import identity
+from unstir.runs import Model
+
+FORMAT = 1
+PACKAGES = ("unstir", "torch", "numpy", "pillow")
+_PARTS = {"asked": dict, "data": dict, "model": dict, "results": dict, "made": dict}
+
+Receipt = dict[str, Any]
+
+
+def weights_hash(model: Model) -> str:
+    """SHA-256 (hex) of names, types, shapes and values of all weights."""
+    tensors = sorted(model.denoiser.network.state_dict().items())
+    return identity("\n".join(name for name, _ in tensors), (tensor.reshape(-1) for _, tensor in tensors))
+
+
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """What was measured on: the hash is of both splits, in order, with their labels."""
+    spec = dataset.spec
+    return {
+        "source": spec.source,
+        "hash": spec.hash,
+        "kind": spec.kind,
+        "shape": list(spec.shape),
+        "rules": spec.rules,
+        "training": len(dataset.train),
+        "heldout": len(dataset.heldout),
+    }
+
+
+def of(
+    asked: Asked,
+    answers: Answers,
+    model: Model,
+    dataset: Dataset,
+    *,
+    run: str,
+    data: str | None = None,
+    seconds: float,
+    command: Sequence[str] | None = None,
+) -> Receipt:
+    """The receipt of one evaluation.
+
+    Args:
+        run, data: as they were named. command: that was typed; by default this process's own.
+    """
+    device = next(model.denoiser.parameters()).device
+    typed = [Path(sys.argv[0]).name, *sys.argv[1:]] if command is None else list(command)
+    extractor, drawn = answers.extractor, answers.drawn
+    return {
+        "receipt": FORMAT,
+        "run": run,
+        "asked": asked.to_json() | {"data": data},
+        "data": data_facts(dataset),
+        "model": {
+            "hash": weights_hash(model),
+            "weights": model.weights,
+            "images": model.images,
+            "trained_on": model.spec.hash,
+            "parameters": sum(p.numel() for p in model.denoiser.network.parameters()),
+            "dtype": str(next(model.denoiser.parameters()).dtype).removeprefix("torch."),
+        },
+        "extractor": extractor and {"name": extractor.name, "hash": extractor.hash, "rule": extractor.rule},
+        "sampling": drawn and drawn.to_json(),
+        "results": answers.to_json(),
+        "made": {
+            "command": shlex.join(typed),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "machine": platform.machine(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "seconds": round(seconds, 1),
+            "sampling_seconds": drawn and round(drawn.seconds, 1),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def name(asked: Asked, data: str | None, weights: str) -> str:
+    """A file's name for it: the same question of the same run has the same name, another question another."""
+    text = json.dumps([asked.to_json(), data, weights], sort_keys=True)
+    return f"{'-'.join(asked.metrics)}-{identity(text, ())[:6]}.json"
+
+
+def write(receipt: Receipt, path: Path) -> None:
+    """Writes it whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.writing")
+        aside.write_text(json.dumps(receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise UserError(f"the receipt could not be written to {path}: {error.strerror}") from None
+
+
+def read(path: Path) -> Receipt:
+    """A receipt from its file.
+
+    Raises:
+        UserError: when there is none, or it is of a newer version.
+    """
+    try:
+        receipt = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} is not a receipt of unstir evaluate: it is not JSON") from None
+    whole = isinstance(receipt, dict) and all(isinstance(receipt.get(key), kind) for key, kind in _PARTS.items())
+    if not whole or not isinstance(receipt.get("receipt"), int):
+        raise UserError(f"{path} is not a receipt of unstir evaluate")
+    if receipt["receipt"] > FORMAT:
+        raise UserError(f"{path} was written by a newer unstir; upgrade to read it")
+    return receipt
+
+
+def question(receipt: Receipt) -> tuple[Asked, str | None]:
+    """What was asked, and of which data (None: the run's own)."""
+    asked = dict(receipt["asked"])
+    data = asked.pop("data", None)
+    return Asked.from_json(asked), data
