@@ -2,6 +2,7 @@
 
 from unstir.runs.files import check, write
 from unstir.runs.folder import Run
-from unstir.runs.model import Model, dataset, heldout, load, training
+from unstir.runs.model import Model, load
+from unstir.runs.reading import dataset, everything, heldout, training
 
-__all__ = ["Model", "Run", "check", "dataset", "heldout", "load", "training", "write"]
+__all__ = ["Model", "Run", "check", "dataset", "everything", "heldout", "load", "training", "write"]

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from unstir import samplers
 from unstir.bound import Bound, variational_bound
-from unstir.data import Dataset, DataSpec, Split
-from unstir.data.sources import kind_of
+from unstir.data import DataSpec
 from unstir.denoisers import Clipped, Condition, Denoiser, DenoiserBase, Guided
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
 from unstir.runs import checkpoint as checkpoints
 from unstir.runs import config as configs
-from unstir.runs.build import dataset_of, denoiser_of
+from unstir.runs.build import denoiser_of
 from unstir.runs.config import Config
 from unstir.runs.folder import Run
 from unstir.samplers import Grid
@@ -127,6 +126,8 @@ class Model:
         *,
         seed: int = 0,
         first: int = 0,
+        indices: Sequence[int] | np.ndarray | None = None,
+        draws: int = 1,
         terms: int | None = None,
         times: Sequence[int | float] | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -141,15 +142,18 @@ class Model:
             terms: all T of them, or an unbiased estimate from so many.
             times: of the chain, rising to T, instead of all of 1 … T.
             seed, first: the noise is that of samples ``first … first + N - 1`` of the seed.
+            indices: or of these samples of the seed, (N,).
+            draws: how many draws each term is averaged over; from two on, each item has a standard error.
         """
         x0, condition = self.at_hand(data, labels)
         bound = variational_bound(
             self.bounded, x0,
             condition=condition,
             times=times,
+            draws=draws,
             terms=terms,
             decoder=self.decoder,
-            noise=self.noise(seed, first, len(x0)),
+            noise=self.noise(seed, first, len(x0)) if indices is None else self.noise_of(seed, indices),
             progress=progress,
         )  # fmt: skip
         return replace(bound, eight_bit=self.spec.eight_bit)
@@ -175,7 +179,11 @@ class Model:
     def noise(self, seed: int, first: int, number: int) -> NoiseSource:
         """The draws of samples ``first … first + number - 1`` of a seed."""
         _check_keys(seed, (first,))
-        return NoiseSource(seed, range(first, first + number), next(self.denoiser.parameters()).device)
+        return self.noise_of(seed, range(first, first + number))
+
+    def noise_of(self, seed: int, indices: Sequence[int] | np.ndarray) -> NoiseSource:
+        """The draws of these samples of a seed."""
+        return NoiseSource(seed, indices, next(self.denoiser.parameters()).device)
 
     def inside(self, data: np.ndarray) -> Tensor:
         """Data as users hold it (N, …), as the network sees it.
@@ -298,50 +306,6 @@ def load(path: str | Path, *, weights: str = "ema") -> Model:
         raise UserError(f"{path} holds the {facts['weights']} weights alone, not {weights}: name the run's folder")
     config = configs.from_dict(facts["config"], where=str(path))
     return _assembled(config, DataSpec.from_json(facts["data"]), tensors, facts["images"], facts["weights"])
-
-
-def heldout(model: Model, source: str | None = None) -> Split:
-    """The held-out part of :func:`dataset`."""
-    return dataset(model, source).heldout
-
-
-def training(model: Model, source: str | None = None) -> Split:
-    """What the model was trained on, or the same part of other data: for choices that held-out data must not make."""
-    return dataset(model, source).train
-
-
-def dataset(model: Model, source: str | None = None) -> Dataset:
-    """The model's own data, or other data prepared by the same rules.
-
-    Raises:
-        UserError: when the data is not what the model was trained with, or of another shape.
-    """
-    named = source or model.config.data.source
-    try:
-        found = dataset_of(replace(model.config.data, source=named))
-    except UserError:
-        # What a run of pictures asks of its data makes no sense of points: the kind is what is wrong then.
-        _check_kind(model, kind_of(named), named)
-        raise
-    _check_kind(model, found.spec.kind, named)
-    if found.spec.shape != model.spec.shape:
-        raise UserError(
-            f"this data has shape {found.spec.shape}, the model's has {model.spec.shape}: give data of that size and colour"
-        )
-    if source is None and found.spec.hash != model.spec.hash:
-        raise UserError(
-            f"{model.config.data.source} is not what this model was trained with: name other data with --data"
-        )
-    if found.spec.classes != model.spec.classes:
-        # Their numbers mean other things here: the unconditional model is measured.
-        return replace(found, train=replace(found.train, labels=None), heldout=replace(found.heldout, labels=None))
-    return found
-
-
-def _check_kind(model: Model, kind: str, source: str) -> None:
-    if kind != model.spec.kind:
-        ours, theirs = ("pictures" if read == "image" else read for read in (model.spec.kind, kind))
-        raise UserError(f"the run is of {ours}, and {source} holds {theirs}")
 
 
 def _from_run(run: Run, weights: str) -> Model:
