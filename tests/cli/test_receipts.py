@@ -1,0 +1,151 @@
+"""Receipts as a user meets them: written beside the table, repeated, compared, refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def run(digits_run: Path, tmp_path: Path) -> Path:
+    """A copy of the run: receipts are written into it."""
+    return Path(shutil.copytree(digits_run, tmp_path / "digits"))
+
+
+@pytest.fixture
+def made(run: Path, unstir: Command) -> Path:
+    line = ("--metrics", "bound,kernel,frechet", "--images", 4, "--terms", 4, "--samples", 20, "--sample-steps", 2)
+    ended = unstir("evaluate", run, *line)
+    assert ended.code == 0, ended.err
+    (receipt,) = (run / "receipts").iterdir()
+    assert f"receipt: {receipt}" in ended.err
+    return receipt
+
+
+def test_it_says_everything_that_decides_the_numbers(made: Path, run: Path) -> None:
+    receipt = json.loads(made.read_text())
+    assert receipt["run"] == str(run)
+    assert receipt["data"]["training"] > receipt["data"]["heldout"] > 0
+    assert receipt["data"]["hash"] == receipt["model"]["trained_on"]
+    assert receipt["model"]["weights"] == "ema"
+    assert receipt["extractor"]["name"] == "random-filters-v1"
+    assert len(receipt["extractor"]["hash"]) == len(receipt["model"]["hash"]) == 64
+    assert receipt["sampling"] == {
+        "number": 20, "sampler": "ddim", "steps": 2, "spacing": "uniform", "label": None, "guidance": 1.0, "seed": 0,
+        "weights": "ema",
+    }  # fmt: skip
+    assert set(receipt["results"]) == {"bound", "quality"}
+    assert set(receipt["made"]["versions"]) == {"python", "unstir", "torch", "numpy", "pillow"}
+    assert receipt["made"]["command"].startswith("unstir evaluate ")
+
+
+def test_repeated_it_agrees_to_the_last_bit(made: Path, run: Path, unstir: Command, tmp_path: Path) -> None:
+    ended = unstir("evaluate", "--check", made)
+    assert ended.code == 0, ended.err
+    assert "agrees: all" in ended.out
+    assert "to the last bit" in ended.out
+    moved = shutil.move(run, tmp_path / "elsewhere")
+    kept = Path(moved) / "receipts" / made.name
+    ended = unstir("evaluate", "--check", kept)
+    assert ended.code == 2
+    assert "name the run too" in ended.err
+    assert json.loads(unstir("evaluate", moved, "--check", kept, "--json").out)["identical"]
+
+
+def test_a_number_that_was_changed_is_found(made: Path, unstir: Command) -> None:
+    receipt = json.loads(made.read_text())
+    receipt["results"]["bound"]["total"] *= 0.8
+    made.write_text(json.dumps(receipt))
+    ended = unstir("evaluate", "--check", made)
+    assert ended.code == 1
+    assert "bound.total" in ended.out
+    assert "does not agree: 1 of" in ended.out
+
+
+def test_other_batches_agree_to_rounding(made: Path, unstir: Command) -> None:
+    """Neither the bound nor the distances depend on how many are measured at a time."""
+    receipt = json.loads(made.read_text())
+    receipt["asked"]["batch"] = 3
+    made.write_text(json.dumps(receipt))
+    ended = unstir("evaluate", "--check", made)
+    assert ended.code == 0, ended.out
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [("model", "the weights here are not those"), ("data", "the data here are not those")]
+)
+def test_other_weights_or_data_are_refused(made: Path, unstir: Command, part: str, said: str) -> None:
+    receipt = json.loads(made.read_text())
+    receipt[part]["hash"] = "0" * 64
+    made.write_text(json.dumps(receipt))
+    ended = unstir("evaluate", "--check", made)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_the_same_question_has_the_same_place_and_another_another(made: Path, run: Path, unstir: Command) -> None:
+    line = ("--images", 4, "--terms", 2, "--metrics", "bound")
+    for _ in range(2):
+        assert unstir("evaluate", run, *line).code == 0
+    assert len(list((run / "receipts").iterdir())) == 2
+    assert unstir("evaluate", run, *line, "--seed", 1).code == 0
+    assert len(list((run / "receipts").iterdir())) == 3
+    elsewhere = run.parent / "kept" / "mine.json"
+    assert unstir("evaluate", run, *line, "--receipt", elsewhere).code == 0
+    assert json.loads(elsewhere.read_text())["asked"]["terms"] == 2
+
+
+def test_weights_compare_and_counts_do_not(run: Path, unstir: Command) -> None:
+    line = ("evaluate", run, "--metrics", "bound,frechet", "--images", 4, "--terms", 2, "--sample-steps", 1)
+    for name, words in {
+        "ema": ("--samples", 20),
+        "raw": ("--samples", 20, "--weights", "raw"),
+        "more": ("--samples", 30),
+    }.items():
+        ended = unstir(*line, *words, "--receipt", run / f"{name}.json")
+        assert ended.code == 0, ended.err
+    ended = unstir("compare", run / "ema.json", run / "raw.json")
+    assert ended.code == 0, ended.err
+    assert "frechet@random-filters-v1" in ended.out
+    assert len(json.loads(unstir("compare", run / "ema.json", run / "raw.json", "--json").out)["receipts"]) == 2
+    ended = unstir("compare", run / "ema.json", run / "more.json")
+    assert (ended.code, ended.out) == (2, "")
+    assert "counts of samples: 20 and 30" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is not JSON"),
+        ("[]", "is not a receipt"),
+        ('{"receipt": 1}', "is not a receipt"),
+        ('{"receipt": 99, "asked": {}, "data": {}, "model": {}, "results": {}, "made": {}}', "newer unstir"),
+        ('{"receipt": 1, "asked": {"metrics": ["bound"], "speed": 1}, "data": {}, "model": {}, "results": {}, "made": {}, '
+         '"run": "x"}', "asks for speed"),
+    ],
+)  # fmt: skip
+def test_what_is_no_receipt_is_one_line(text: str, said: str, tmp_path: Path, unstir: Command) -> None:
+    path = tmp_path / "receipt.json"
+    path.write_text(text)
+    for line in (("evaluate", "--check", path), ("compare", path, path)):
+        if line[0] == "compare" and "speed" in said:
+            continue
+        ended = unstir(*line)
+        assert (ended.code, ended.out) == (2, "")
+        assert said in ended.err
+        assert len(ended.err.splitlines()) == 1
+
+
+def test_a_run_or_a_receipt_must_be_named(unstir: Command, tmp_path: Path) -> None:
+    assert "name the run to measure" in unstir("evaluate").err
+    ended = unstir("evaluate", "--check", tmp_path / "none.json")
+    assert ended.code == 2
+    assert "cannot be read" in ended.err
