@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -59,7 +60,13 @@ def frechet_distance(a: Tensor | Moments, b: Tensor | Moments) -> float:
     Args:
         a, b: features (N, F), two rows at least, or their mean (F,) and covariance (F, F).
     """
-    return _between(_rooted(a), _rooted(b))
+    return frechet_from(a)(b)
+
+
+def frechet_from(reference: Tensor | Moments) -> Callable[[Tensor | Moments], float]:
+    """:func:`frechet_distance` from one reference, whose root is taken once, to any number of sets."""
+    whole = _rooted(reference)
+    return lambda features: _between(whole, _rooted(features))
 
 
 def extrapolated_frechet(
