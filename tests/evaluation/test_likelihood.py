@@ -19,7 +19,8 @@ from unstir.bound import bits_per_dim, variational_bound
 from unstir.data import DataSpec, Split
 from unstir.data.spec import Scaling
 from unstir.denoisers import Denoiser
-from unstir.evaluation.likelihood import measure
+from unstir.errors import UserError
+from unstir.evaluation.likelihood import Likelihood, _evenly, measure
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
 from unstir.runs import Model, heldout, load
@@ -40,13 +41,13 @@ class GaussianEps(nn.Module):
         return (sigma / (alpha**2 * self.s**2 + sigma**2) * x).to(x.dtype)
 
 
-def points_model(T: int, scale: float, offset: float, variance: str = "large") -> Model:
-    """The exact model of points from N(offset, scale²), two coordinates, in their own units."""
+def points_model(T: int, scale: float, offset: float, variance: str = "large", dims: int = 2) -> Model:
+    """The exact model of points from N(offset, scale²) in every coordinate, in their own units."""
     config = small.config(schedule={"name": "cosine", "T": T})
     process = Gaussian(schedules.from_description(config.schedule))
     denoiser = Denoiser(GaussianEps(process.schedule, 1.0), process, "eps", variance)
-    scaling = Scaling((offset, offset), scale)
-    return Model(denoiser, DataSpec("points", (2,), False, (), "here", "", "", scaling), config)
+    scaling = Scaling((offset,) * dims, scale)
+    return Model(denoiser, DataSpec("points", (dims,), False, (), "here", "", "", scaling), config)
 
 
 def pixel_model(T: int = 40) -> Model:
@@ -158,3 +159,91 @@ def test_the_table_has_every_part() -> None:
     for value in (result.total, result.half_width, result.prior, result.steps, result.decoder):
         assert f"{value:.4f}" in table
     assert "30 held-out items" in table
+
+
+# --- to a wanted precision --------------------------------------------------------------------------------------------
+
+
+def normal_points(number: int, seed: int = 1) -> Split:
+    return Split(np.random.default_rng(seed).normal(50, 10, (number, 2)), None)
+
+
+def within(split: Split, half: float | None, **how: Any) -> Likelihood:
+    return measure(
+        points_model(1, 10.0, 50.0), split, **{"images": 40, "terms": None, "batch": 500, "within": half} | how
+    )
+
+
+def test_as_many_items_as_the_wanted_interval_takes() -> None:
+    """Four times as precise, sixteen times the items: the pilot is the same, and so is its spread."""
+    split = normal_points(4000)
+    wide, narrow = within(split, 0.3), within(split, 0.075)
+    assert 40 < wide.items < narrow.items < 4000
+    for result, half in ((wide, 0.3), (narrow, 0.075)):
+        assert 0.99 * half < result.half_width <= half
+    assert narrow.items == pytest.approx(16 * wide.items, abs=16)
+    assert "wanted" not in narrow.table()
+    assert narrow.to_json()["within"] == 0.075
+
+
+def test_a_pilot_that_is_precise_enough_is_all_there_is() -> None:
+    split = normal_points(4000)
+    result = within(split, 100.0)
+    assert (result.items, result.half_width) == (40, pytest.approx(within(split, 50.0).half_width))
+    assert result.half_width == pytest.approx(mean_half(split, 40), rel=1e-6)
+
+
+def mean_half(split: Split, images: int) -> float:
+    """What all items of a split of so many give."""
+    return within(split.take(_evenly(len(split))[:images]), None, images=images).half_width
+
+
+def test_where_there_are_too_few_all_are_taken_and_that_is_said() -> None:
+    split = normal_points(100)
+    result = within(split, 0.01)
+    assert result.items == 100
+    assert result.half_width > 0.01
+    assert f"the interval wanted is ± 0.01; all 100 held-out items give ± {result.half_width:.2g}" in result.table()
+
+
+@pytest.mark.parametrize("how", [{"batch": 7}, {"images": 400}])
+def test_neither_the_batch_nor_the_stages_change_an_item(how: dict[str, Any]) -> None:
+    """All 400 items are needed: in one stage or two, in whatever batches, each has its own noise."""
+    split = normal_points(400)
+    one, other = within(split, 1e-3, terms=None), within(split, 1e-3, terms=None, **how)
+    assert (other.items, other.total, other.half_width) == pytest.approx((400, one.total, one.half_width), rel=1e-5)
+
+
+def test_the_interval_of_a_number_chosen_on_the_way_holds_the_truth_as_often_as_it_says() -> None:
+    """Of the exact model of N(0, 1) at T = 1 the bound's mean is the entropy. Four items tell little of the spread: with the normal's
+    quantile instead of Student's 86 % would hold it."""
+    model, dims, trials, hits, rng = points_model(1, 1.0, 0.0, dims=64), 64, 200, 0, np.random.default_rng(5)
+    entropy = dims / 2 * math.log2(2 * math.pi * math.e)
+    for trial in range(trials):
+        split = Split(rng.normal(0, 1, (600, dims)), None)
+        result = measure(model, split, images=4, within=4.0, terms=None, batch=1000, seed=trial)
+        assert result.half_width <= 4
+        hits += abs(result.total - entropy) <= result.half_width
+    assert hits / trials > 0.91
+
+
+def test_every_beginning_of_the_order_is_spread() -> None:
+    order = _evenly(1000)
+    assert sorted(order) == list(range(1000))
+    for number in (10, 37, 200):
+        gaps = np.diff(np.sort(order[:number]), prepend=-1, append=1000)
+        assert gaps.max() < 3 * 1000 / number
+
+
+def test_progress_of_two_stages_ends_once_all_is_done() -> None:
+    seen: list[tuple[int, int]] = []
+    result = within(normal_points(4000), 0.2, batch=50, progress=lambda *at: seen.append(at))
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1][0] == seen[-1][1]
+    assert len(seen) == result.calls * (1 + math.ceil((result.items - 40) / 50))
+
+
+@pytest.mark.parametrize(("half", "images"), [(0.0, 40), (-1.0, 40), (math.nan, 40), (0.1, 1)])
+def test_no_interval_can_be_aimed_at_from_nothing(half: float, images: int) -> None:
+    with pytest.raises(UserError, match="wanted"):
+        within(normal_points(100), half, images=images)

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from unstir.bound import bits_per_dim, mean_interval
-from unstir.data import Split
+from unstir.bound import mean_interval
+from unstir.data import DataSpec, Split
+from unstir.errors import UserError
 from unstir.evaluation import chains
 from unstir.processes import Gaussian
 from unstir.runs import Model
@@ -22,6 +25,32 @@ PARTS = {
     "decoder": "-log p(x0 | x_1)",
 }
 """What the parts of the total are, whatever the data: in the table and in the report."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """From nats of whole items, as a network sees them, to what is reported: ``per_nat (nats + shift)``."""
+
+    name: str
+    per_nat: float
+    shift: float
+
+    @property
+    def column(self) -> str:
+        """The unit as a word."""
+        return self.name.replace("/", "_per_")
+
+    def of(self, nats: Tensor) -> Tensor:
+        return self.per_nat * (nats + self.shift)
+
+
+def unit_of(spec: DataSpec) -> Unit:
+    """Bits/dim of 8-bit data, else bits per item, of densities in the data's own units."""
+    dims = math.prod(spec.shape)
+    if spec.eight_bit:
+        return Unit("bits/dim", 1 / (dims * math.log(2)), 0.0)
+    # The scaling stretched each of the D coordinates.
+    return Unit("bits/item", 1 / math.log(2), dims * math.log(spec.scaling.scale) if spec.scaling else 0.0)
 
 
 @dataclass(frozen=True)
@@ -37,6 +66,7 @@ class Likelihood:
         times: the chain's times, rising, where they are not all of 1 … T. spacing: how they were chosen.
         variance: of the reverse step, where it is not the run's own.
         prior_report: one sentence where the chain leaves more than 1e-3 bits/dim behind at T.
+        within: half of the interval that was wanted, where one was.
     """
 
     unit: str
@@ -56,6 +86,7 @@ class Likelihood:
     spacing: str = ""
     variance: str = ""
     prior_report: str | None = None
+    within: float | None = None
 
     @property
     def described(self) -> str:
@@ -77,6 +108,13 @@ class Likelihood:
             [
                 f"{self.unit:<10} {self.total:8.4f} ± {self.half_width:.4f}   (95 % interval, {self.items} held-out items)",
                 *(f"  {name:<8} {getattr(self, name):8.4f}   {what}" for name, what in PARTS.items()),
+                *(
+                    [
+                        f"the interval wanted is ± {self.within:g}; all {self.items:,} held-out items give ± {self.half_width:.2g}"
+                    ]
+                    if self.within is not None and self.half_width > self.within
+                    else ()
+                ),
                 f"an upper bound: {self.described}; {self.weights} weights"
                 + ("; given each item's class" if self.given_labels else ""),
                 *([f"{chosen} t = {', '.join(f'{t:.6g}' for t in self.times)}"] if self.times else ()),
@@ -91,6 +129,7 @@ def measure(
     heldout: Split,
     *,
     images: int = 256,
+    within: float | None = None,
     terms: int | None = 100,
     times: Sequence[int | float] | None = None,
     spacing: str = "",
@@ -102,41 +141,59 @@ def measure(
     """The bound on items spread evenly over a split: bits/dim for 8-bit data, else bits per item in the data's own units.
 
     Args:
+        images: how many items; with ``within`` those whose spread tells how many more it takes.
+        within: half of the interval that is wanted, in the result's unit. In two stages (Stein 1945): with the spread s of n items
+            ``max(n, ⌈(t s / within)²⌉)`` are measured, t Student's quantile of n - 1 degrees of freedom, and the half width is
+            ``t s / sqrt`` of their number; the mean's interval keeps its promise for values that are normal, although their number
+            was chosen on the way. Where there are not so many, it is all of them, and the interval theirs.
         times: of the chain, rising to T, instead of all of 1 … T. spacing: how they were chosen, for the table.
         given_labels: bound -log p(x | class) with each item's class instead of -log p(x), the figure others publish.
         terms: None for all T terms; a number for an unbiased estimate from at most so many, whose error is in the interval.
         progress: called with (network calls done, all).
     """
-    index = heldout.spread(images)
-    parts: list[torch.Tensor] = []
+    unit, labels = unit_of(model.spec), heldout.labels if given_labels else None
+    index = heldout.spread(images) if within is None else _evenly(len(heldout))
+    pilot = min(images, len(index))
+    if within is not None and (not within > 0 or pilot < 2):
+        raise UserError(f"an interval of ± {within:g} is wanted from {pilot} items: it takes 2, and must be above 0")
+    told = progress or (lambda calls, of: None)
+    taken: list[Tensor] = []  # of each batch: nats of the prior, the decoder and the steps
     squares = 0.0
-    labels = heldout.labels if given_labels else None
-    batches = math.ceil(len(index) / batch)
-    for i in range(batches):
-        rows = index[i * batch : (i + 1) * batch]
-        bound = model.bound(
-            heldout.x[rows], labels[rows] if labels is not None else None, seed=seed, first=i * batch, terms=terms, times=times,
-            progress=None if progress is None else lambda done, each, i=i: progress(i * each + done, batches * each),
-        )  # fmt: skip
-        parts.append(torch.cat([bound.prior[:, None], bound.decoder[:, None], bound.steps], 1).cpu())
-        squares += float(model.inside(heldout.x[rows]).double().square().sum())
-    nats = torch.cat(parts)
-    dims = math.prod(model.spec.shape)
-    eight_bit = model.spec.eight_bit
-    report = prior_report(model, float(nats[:, 0].mean()) / (dims * math.log(2)), squares / (len(index) * dims))
-    if model.spec.scaling:
-        # A density in the points' own units: the scaling stretched each of the D coordinates.
-        nats[:, 1] += dims * math.log(model.spec.scaling.scale)
-    values = bits_per_dim(nats, dims) if eight_bit else nats / math.log(2)
-    (total, half_width), means = mean_interval(values.sum(1)), values.mean(0)
+
+    def look(begin: int, end: int) -> Tensor:
+        """Also at items begin … end - 1; the totals so far. Noise is keyed by the place in the order, whatever the stage and batch."""
+        nonlocal squares
+        starts = range(begin, end, batch)
+        batches = len(taken) + len(starts)
+        for done, start in enumerate(starts, len(taken)):
+            rows = index[start : min(start + batch, end)]
+            bound = model.bound(
+                heldout.x[rows], labels[rows] if labels is not None else None, seed=seed, first=start, terms=terms, times=times,
+                progress=lambda calls, each, done=done: told(done * each + calls, batches * each),
+            )  # fmt: skip
+            taken.append(torch.cat([bound.prior[:, None], bound.decoder[:, None], bound.steps], 1).cpu())
+            squares += float(model.inside(heldout.x[rows]).double().square().sum())
+        return unit.of(torch.cat(taken).sum(1))
+
+    total, half_width = mean_interval(look(0, pilot))
+    if within is not None and half_width > within:
+        spread = half_width * math.sqrt(pilot)  # t s
+        wanted = math.ceil((spread / within) ** 2) if math.isfinite(spread) else len(index)
+        total, half_width = mean_interval(look(pilot, min(wanted, len(index))))
+        if wanted <= len(index):
+            half_width = spread / math.sqrt(wanted)
+    nats, dims = torch.cat(taken), math.prod(model.spec.shape)
+    report = prior_report(model, float(nats[:, 0].mean()) / (dims * math.log(2)), squares / (len(nats) * dims))
+    nats[:, 1] += unit.shift
+    means = unit.per_nat * nats.mean(0)
     return Likelihood(
-        unit="bits/dim" if eight_bit else "bits/item",
+        unit=unit.name,
         total=total,
         half_width=half_width,
         prior=float(means[0]),
         steps=float(means[2:].sum()),
         decoder=float(means[1]),
-        items=len(index),
+        items=len(nats),
         calls=nats.shape[1] - 1,
         chain=model.denoiser.process.T if times is None else len(times),
         weights=model.weights,
@@ -146,7 +203,14 @@ def measure(
         spacing=spacing,
         variance=chains.described(model),
         prior_report=report,
+        within=within,
     )
+
+
+def _evenly(number: int) -> np.ndarray:
+    """All of 0 … number - 1 in an order whose every beginning is spread evenly: by the fractions of i times the golden ratio, whose
+    gaps are of three lengths at most (Sós 1958)."""
+    return np.argsort(np.arange(number) * ((math.sqrt(5) - 1) / 2) % 1, kind="stable")
 
 
 def prior_report(model: Model, bits_per_dim: float, mean_square: float) -> str | None:

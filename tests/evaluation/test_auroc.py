@@ -1,0 +1,77 @@
+"""The area under the ROC curve against scipy, closed forms and the promise of its interval."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unstir.evaluation.auroc import auroc
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_it_is_the_rank_sum_of_mann_and_whitney(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    for m, n in ((2, 3), (40, 25), (7, 300)):
+        strange, usual = rng.normal(0.5, 1, m), rng.normal(0, 1, n)
+        if ties:
+            strange, usual = np.round(strange), np.round(usual)
+        witness = stats.mannwhitneyu(strange, usual).statistic / (m * n)
+        assert auroc(strange, usual).value == pytest.approx(witness, rel=1e-12)
+
+
+def test_the_other_way_round_it_is_the_rest() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(0.3, 1, 30), rng.normal(0, 1, 50)
+    one, other = auroc(a, b), auroc(b, a)
+    assert one == pytest.approx((1 - other.value, 1 - other.high, 1 - other.low), rel=1e-12)
+    assert auroc(np.exp(a), np.exp(b)) == pytest.approx(one)  # the order alone matters
+
+
+def test_the_variance_is_that_of_the_two_samples_placements() -> None:
+    """DeLong's own sums, term by term, on tied data."""
+    rng = np.random.default_rng(2)
+    a, b = np.round(rng.normal(0.8, 1, 23), 1), np.round(rng.normal(0, 1, 31), 1)
+    psi = (a[:, None] > b) + 0.5 * (a[:, None] == b)
+    error = math.sqrt(psi.mean(1).var(ddof=1) / len(a) + psi.mean(0).var(ddof=1) / len(b))
+    value, low, high = auroc(a, b, z=1.0)
+    assert value == pytest.approx(psi.mean())
+    logit = lambda p: math.log(p / (1 - p))  # noqa: E731
+    half = (logit(high) - logit(low)) / 2
+    assert half * value * (1 - value) == pytest.approx(error, rel=1e-9)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0, 2.5])
+def test_of_two_normals_it_is_in_closed_form_and_within_the_interval(apart: float) -> None:
+    """``Phi(d / sqrt 2)`` for N(d, 1) against N(0, 1), inside 95 % of the intervals."""
+    truth, rng, inside, values, trials = stats.norm.cdf(apart / math.sqrt(2)), np.random.default_rng(3), 0, [], 1000
+    for _ in range(trials):
+        value, low, high = auroc(rng.normal(apart, 1, 50), rng.normal(0, 1, 70))
+        inside += low <= truth <= high
+        values.append(value)
+    assert np.mean(values) == pytest.approx(truth, abs=4 * np.std(values) / math.sqrt(trials))
+    assert 0.93 < inside / trials < 0.975
+
+
+def test_no_overlap_is_not_certainty() -> None:
+    """The interval's lower end p is where ``p^k``, of k separate pairs all in order, is as rare as 1 in 20."""
+    value, low, high = auroc(np.arange(10, 20), np.arange(5))
+    assert (value, high) == (1, 1)
+    assert low**5 == pytest.approx(0.05, abs=1e-4)
+    assert auroc(np.arange(5), np.arange(10, 20)) == pytest.approx((0, 0, 1 - low))
+
+
+def test_equal_scores_tell_nothing() -> None:
+    assert auroc(np.zeros(5), np.zeros(6)).value == 0.5
+
+
+def test_infinity_is_a_score() -> None:
+    assert auroc(np.array([np.inf, 1.0, 0.5]), np.array([0.0, 0.7])).value == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize(("strange", "usual"), [([1.0], [0.0, 2.0]), ([1.0, 2.0], [0.0]), ([1.0, np.nan], [0.0, 1.0])])
+def test_what_has_no_area(strange: list[float], usual: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"two items|not a number"):
+        auroc(np.array(strange), np.array(usual))
