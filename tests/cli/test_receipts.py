@@ -16,7 +16,7 @@ Command = Callable[..., Any]
 @pytest.fixture
 def run(digits_run: Path, tmp_path: Path) -> Path:
     """A copy of the run: receipts are written into it."""
-    return Path(shutil.copytree(digits_run, tmp_path / "digits"))
+    return Path(shutil.copytree(digits_run, tmp_path / "digits", ignore=shutil.ignore_patterns("receipts")))
 
 
 @pytest.fixture
@@ -149,3 +149,38 @@ def test_a_run_or_a_receipt_must_be_named(unstir: Command, tmp_path: Path) -> No
     ended = unstir("evaluate", "--check", tmp_path / "none.json")
     assert ended.code == 2
     assert "cannot be read" in ended.err
+
+
+@pytest.mark.parametrize("name", ["folder", "receipt.txt", "file/receipt.json"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    run: Path, unstir: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from unstir.evaluation import asked
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(asked, "answer", lambda *_: pytest.fail("was measured"))
+    ended = unstir("evaluate", run, "--receipt", tmp_path / name)
+    assert (ended.code, ended.out) == (2, "")
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_a_run_where_nothing_can_be_written_is_measured_all_the_same(run: Path, unstir: Command) -> None:
+    (run / "receipts").touch()  # a file where the folder would be
+    ended = unstir("evaluate", run, "--images", 2, "--terms", 1, "--metrics", "bound")
+    assert ended.code == 0, ended.err
+    assert "bits/dim" in ended.out
+    assert "no receipt was kept" in ended.err
+
+
+def test_copies_are_looked_for_beside_the_distances_and_shown(run: Path, unstir: Command) -> None:
+    line = ("--metrics", "kernel,memorising", "--samples", 20, "--sample-steps", 1)
+    ended = unstir("evaluate", run, *line)
+    assert ended.code == 0, ended.err
+    (receipt,) = (run / "receipts").glob("*.json")
+    assert json.loads(receipt.read_text())["results"]["memorising"]["verdict"] in ended.out
+    assert receipt.with_suffix(".png").is_file()
+    ended = unstir("evaluate", "--check", receipt)
+    assert ended.code == 0, ended.out + ended.err
+    ended = unstir("evaluate", run, *line, "--data", "dead-leaves")
+    assert ended.code == 2

@@ -12,7 +12,7 @@ def evaluate_(
     run: Path | None = None,
     *,
     data: str | None = None,
-    metrics: str = "bound",
+    metrics: str = "bound,yardsticks",
     images: int = 256,
     within: float | None = None,
     terms: int = 100,
@@ -131,15 +131,15 @@ def evaluate_(
         samples=samples, sampler=sampler, sample_steps=sample_steps, sample_spacing=sample_spacing, label=label,
         guidance=guidance, features=features, input_range=input_range, seed=seed, batch=batch,
     )  # fmt: skip
-    from unstir.cli.measuring import measured, place
-    from unstir.evaluation import receipt as receipts
+    from unstir.cli import measuring
 
-    answers, made = measured(asked, run, data, weights)
-    target = receipt or place(run, asked, data, weights)
-    receipts.write(made, target)
+    if receipt is not None:
+        measuring.check_target(receipt)
+    answers, made = measuring.measured(asked, run, data, weights)
     if json:
         results = answers.to_json()
         console.give(results.pop("bound", {}) | results)
     else:
         print(answers.table())
-    console.say(f"receipt: {target}")
+    target = receipt or measuring.place(run, asked, data, weights)
+    measuring.keep(answers, made, target, asked_for=receipt is not None)

@@ -10,6 +10,7 @@ from unstir.cli.opening import open_model, own_data
 from unstir.errors import UserError
 from unstir.evaluation import agreement, receipt
 from unstir.evaluation.asked import Answers, Asked, answer
+from unstir.runs.files import check_place
 
 
 def measured(asked: Asked, run: Path, data: str | None, weights: str) -> tuple[Answers, receipt.Receipt]:
@@ -26,6 +27,34 @@ def measured(asked: Asked, run: Path, data: str | None, weights: str) -> tuple[A
 def place(run: Path, asked: Asked, data: str | None, weights: str) -> Path:
     """Where a receipt lies unless told otherwise: the same question again has the same place."""
     return (run if run.is_dir() else run.parent) / "receipts" / receipt.name(asked, data, weights)
+
+
+def keep(answers: Answers, made: receipt.Receipt, target: Path, *, asked_for: bool) -> None:
+    """Writes the receipt, and beside it the sheet of nearest training pictures where copies were looked for.
+
+    Args:
+        asked_for: whether the place was named. A run that lies where nothing can be written is measured all the same.
+    """
+    try:
+        receipt.write(made, target)
+        console.say(f"receipt: {target}")
+        if answers.sheet is not None:
+            beside = target.with_suffix(".png")
+            answers.sheet.save(beside)
+            console.say(f"samples beside the training pictures nearest to them: {beside}")
+    except OSError as error:
+        if asked_for:
+            raise UserError(f"the receipt could not be written to {target}: {error.strerror}") from None
+        console.say(
+            f"no receipt was kept, since {target} cannot be written ({error.strerror}): name a place with --receipt"
+        )
+
+
+def check_target(target: Path) -> None:
+    """Refuses a place for a receipt before anything is measured."""
+    if target.is_dir() or target.suffix.lower() != ".json":
+        raise UserError(f"a receipt is a .json file, and {target} is not: give --receipt x.json")
+    check_place(target)
 
 
 def repeat(path: Path, run: Path | None, data: str | None) -> agreement.Repeated:

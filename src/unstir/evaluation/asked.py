@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Protocol
 
+from PIL import Image
+
 from unstir.data import Dataset
 from unstir.errors import UserError
-from unstir.evaluation import chains, extractors, likelihood, ode, quality, rate
+from unstir.evaluation import chains, extractors, likelihood, memorising, ode, quality, rate, yardsticks
 from unstir.evaluation.extractors import Extractor
 from unstir.evaluation.sampling import Drawn, Sampling, draw
 from unstir.runs import Model
@@ -143,11 +145,13 @@ class Answers:
 
     Args:
         extractor, drawn: of the measures of samples, where there were any.
+        sheet: samples beside the training pictures nearest to them, where copies were looked for.
     """
 
     results: dict[str, Result] = field(default_factory=dict)
     extractor: Extractor | None = None
     drawn: Drawn | None = None
+    sheet: Image.Image | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Each result's JSON, by name."""
@@ -158,7 +162,15 @@ class Answers:
 
 
 def answer(asked: Asked, model: Model, dataset: Dataset, bar: Bar = silent) -> Answers:
-    """Measures all that was asked for; see :meth:`Asked.check` for what is refused before."""
+    """Measures all that was asked for; see :meth:`Asked.check` for what is refused before any data is read.
+
+    Raises:
+        UserError: where copies of training data are looked for in other data.
+    """
+    if "memorising" in asked.metrics and dataset.spec.hash != model.spec.hash:
+        raise UserError(
+            "memorising holds samples against what the model learned from, and this is other data: leave --data or memorising out"
+        )
     return _Work(asked, model, dataset, bar).all()
 
 
@@ -196,13 +208,11 @@ class _Work:
                 )
         with self.bar("measuring", "network calls") as update:
             return likelihood.measure(
-                self.model, self.dataset.heldout, terms=asked.terms or None, times=times, spacing=spacing,
+                self.model, self.dataset.heldout, terms=asked.terms or None, within=asked.within, times=times, spacing=spacing,
                 **self._how, progress=update,
             )  # fmt: skip
 
     def _yardsticks(self) -> Result:
-        from unstir.evaluation import yardsticks
-
         with self.bar("other coders", "items") as update:
             return yardsticks.measure(
                 self.dataset.train, self.dataset.heldout, self.dataset.spec, images=self.asked.images, progress=update
@@ -234,12 +244,13 @@ class _Work:
         if measures:
             found.results["quality"] = quality.measure(drawn, reference, measures, asked.seed)
         if "memorising" in asked.metrics:
-            from unstir.evaluation import memorising
-
             with self.bar("features of all training data", "items") as update:
                 every = reference.seen(model, self.dataset.train.x, update)
             with self.bar("looking for copies", "items") as update:
-                found.results["memorising"] = memorising.measure(
+                copies = memorising.measure(
                     drawn.x, drawn.features, self.dataset.train, every, reference.heldout, reference.others,
                     model.inside, reference.extractor.name, progress=update,
                 )  # fmt: skip
+            found.results["memorising"] = copies
+            if model.spec.kind == "image":
+                found.sheet = copies.sheet(drawn.x, self.dataset.train, model.spec)

@@ -110,13 +110,10 @@ def name(asked: Asked, data: str | None, weights: str) -> str:
 
 def write(receipt: Receipt, path: Path) -> None:
     """Writes it whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.writing")
-        aside.write_text(json.dumps(receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise UserError(f"the receipt could not be written to {path}: {error.strerror}") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.writing")
+    aside.write_text(json.dumps(receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)
 
 
 def read(path: Path) -> Receipt:
