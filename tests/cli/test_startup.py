@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,15 @@ print("heavy:", heavy)
 """
 
 
-def commands() -> list[str]:
+def commands() -> list[list[str]]:
+    """Each command as its words: of ``features`` the commands below it."""
     from unstir.cli import app
 
-    return sorted(name for name in app if not name.startswith("-"))
+    found = []
+    for name in sorted(name for name in app if not name.startswith("-")):
+        below = [[name, word] for word in app[name] if not word.startswith("-")]
+        found += below or [[name]]
+    return found
 
 
 def run(words: list[str], action: str = "from unstir.cli import main; main()") -> str:
@@ -40,14 +47,14 @@ def test_no_import_and_no_help_imports_torch() -> None:
     """All in one process where nothing heavy may ever have been imported."""
     action = "import unstir; unstir.__version__; from unstir.cli import main\n" + "".join(
         f"""
-    for words in ({name!r}, "--help"), ({name!r}, "-h"):
+    for words in ({words} + ["--help"], {words} + ["-h"]):
         sys.argv = ["unstir", *words]
         try:
             main()
         except SystemExit as end:
             assert not end.code
 """
-        for name in commands()
+        for words in commands()
     )
     for words in ([], ["--help"], ["--version"]):
         out = run(words, f"{action}\n    sys.argv = ['unstir', *{words!r}]\n    main()")
@@ -57,17 +64,17 @@ def test_no_import_and_no_help_imports_torch() -> None:
 def test_help_names_every_command() -> None:
     out = run(["--help"])
     assert len(commands()) >= 6
-    for name in commands():
+    for name, *_ in commands():
         assert re.search(rf"\b{name}\b", out)
 
 
 def test_every_option_is_explained_and_every_command_speaks_json() -> None:
     from unstir.cli import app
 
-    for name in commands():
-        arguments = app[name].assemble_argument_collection(parse_docstring=True)
-        assert all(argument.parameter.help for argument in arguments), name
-        assert "--json" in {word for argument in arguments for word in argument.names}, name
+    for words in commands():
+        arguments = reduce(getitem, words, app).assemble_argument_collection(parse_docstring=True)
+        assert all(argument.parameter.help for argument in arguments), words
+        assert "--json" in {word for argument in arguments for word in argument.names}, words
 
 
 def test_every_command_in_the_docs_exists() -> None:

@@ -22,11 +22,13 @@ for _name, _help in (
     ("sample", "Draw new data from a run."),
     ("evaluate", "Measure a run on held-out data, in bits/dim."),
     ("compare", "Receipts of evaluations side by side, if they compare."),
+    ("score", "How strange each item of some data is to a run, as a table."),
     ("report", "One self-contained page about a run."),
     ("reproduce", "Rebuild the papers' experiments: their tables, ours beside theirs."),
     ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
+app.command("unstir.cli.features:app", name="features", help="Make features for evaluate to compare data in.")
 
 
 _CONTINUED = (["train"], ["reproduce"], ["demo"])

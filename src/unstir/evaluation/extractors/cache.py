@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from unstir.data.cache import default_cache
 from unstir.data.split import content_hash
 from unstir.evaluation.extractors.base import Extractor
+from unstir.runs.checkpoint import write_aside
 
 
 def cached(
@@ -69,15 +69,8 @@ def _keep(place: Path, features: Tensor) -> None:
     small = held.astype(np.float32)
     if np.array_equal(small, held):  # a network in float32 says no more than this, and its features are many
         held = small
-    # The disk may be full or the folder not ours: then there is no entry.
-    with contextlib.suppress(OSError):
+    content = BytesIO()
+    np.save(content, held)
+    with contextlib.suppress(OSError):  # the disk may be full or the folder not ours: then there is no entry
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix="writing-", dir=place.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, held)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, place)
-        finally:
-            Path(aside).unlink(missing_ok=True)
+        write_aside(place, content.getvalue())
