@@ -30,6 +30,8 @@ class RandomFilters:
         "averaged over each quarter; 32 leading components of the training data",
         init=False,
     )
+    hash: str
+    """Of the name and of the data that it was fitted to: axes found by another processor differ in their last bits, not in this."""
     weight: Tensor
     bias: Tensor
     middle: Tensor
@@ -41,12 +43,7 @@ class RandomFilters:
         generator = torch.Generator().manual_seed(0)
         weight = torch.randn(FILTERS, x.shape[1], SIDE, SIDE, generator=generator, dtype=torch.float64) / SIDE
         bias = torch.randn(FILTERS, generator=generator, dtype=torch.float64)
-        return cls(weight, bias, *_leading(_quarters(x, weight, bias)))
-
-    @property
-    def hash(self) -> str:
-        """Of the filters, the axes and the scale."""
-        return identity(self.name, (self.weight, self.bias, self.middle, self.project))
+        return cls(identity("random-filters-v1", (x,)), weight, bias, *_leading(_quarters(x, weight, bias)))
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 32), float64."""
@@ -66,6 +63,8 @@ class Components:
         default="numbers as the network of the run sees them, symbols one-hot; at most 32 leading components of the training data",
         init=False,
     )
+    hash: str
+    """Of the name and of the data that it was fitted to."""
     classes: int
     """Of symbols; 0 for numbers."""
     middle: Tensor
@@ -75,12 +74,7 @@ class Components:
     def fitted(cls, x: Tensor) -> Components:
         """The features for data like x (N, *E): real numbers, bits as 0 and 1, or symbols as int64."""
         classes = 0 if x.is_floating_point() else int(x.max()) + 1
-        return cls(classes, *_leading(_numbers(x, classes)))
-
-    @property
-    def hash(self) -> str:
-        """Of the axes and the scale."""
-        return identity(f"{self.name} {self.classes}", (self.middle, self.project))
+        return cls(identity("components-v1", (x,)), classes, *_leading(_numbers(x, classes)))
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, *E) to (N, F), F at most 32, float64."""

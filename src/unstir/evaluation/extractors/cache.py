@@ -17,6 +17,8 @@ from unstir.data.split import content_hash
 from unstir.evaluation.extractors.base import Extractor
 from unstir.runs.checkpoint import write_aside
 
+_PROBED = 4  # rows
+
 
 def cached(
     extractor: Extractor,
@@ -29,7 +31,8 @@ def cached(
 ) -> Tensor:
     """The features (N, F), float64, of data as users hold it (N, …): from disk where these very features were kept before.
 
-    The key is the extractor's hash and the data's content. An entry is written under another name and renamed, so it is whole
+    The key is the extractor's hash, the data's content, and the features of the first rows to the last bit: axes that another
+    version or processor found are not mixed with today's. An entry is written under another name and renamed, so it is whole
     or absent. One that cannot be read or written costs the time to compute it, and nothing else.
 
     Args:
@@ -38,7 +41,8 @@ def cached(
         cache: the folder of entries; ``features`` in :func:`~unstir.data.cache.default_cache` unless named.
         progress: called with (rows done, all).
     """
-    key = hashlib.sha256(f"{extractor.hash} {content_hash([x])}".encode()).hexdigest()
+    first = extractor(inside(x[:_PROBED])).numpy()
+    key = hashlib.sha256(f"{extractor.hash} {content_hash([x])} {content_hash([first])}".encode()).hexdigest()
     place = (cache or default_cache() / "features") / f"{key}.npy"
     features = _kept(place, len(x))
     if features is None:
