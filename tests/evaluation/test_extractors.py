@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from unstir.data import load, to_float
+from unstir.data import DataSpec, load, to_float
+from unstir.errors import UserError
 from unstir.evaluation.distances import frechet_distance, moments
-from unstir.evaluation.extractors import Components, Extractor, RandomFilters
+from unstir.evaluation.extractors import Components, Extractor, RandomFilters, cached, find
 
 
 def _distance(features: Extractor, first: torch.Tensor, second: torch.Tensor) -> float:
@@ -77,3 +80,129 @@ def test_symbols_are_taken_one_hot():
     renamed = torch.tensor([2, 1, 0, 3])[x]
     a, b = Components.fitted(x)(x), Components.fitted(renamed)(renamed)
     torch.testing.assert_close(torch.cdist(a, a), torch.cdist(b, b), rtol=0, atol=1e-6)
+
+
+def spec(kind: str, *shape: int, eight_bit: bool = True) -> DataSpec:
+    return DataSpec(kind, shape, eight_bit, (), "x", "", "0")
+
+
+PICTURES, POINTS = spec("image", 1, 8, 8), spec("points", 2, eight_bit=False)
+
+
+def test_the_default_suits_the_data(digits: torch.Tensor):
+    assert find(None, PICTURES)(digits).name == "random-filters-v1"
+    assert find("components", PICTURES)(digits).name == "components-v1"
+    assert find(None, POINTS)(torch.randn(30, 2)).name == "components-v1"
+
+
+@pytest.mark.parametrize(
+    ("named", "data", "given", "said"),
+    [
+        ("inception", PICTURES, "-1,1", "there are no features called 'inception'; there are random-filters, components, and files"),
+        ("inception.pth", PICTURES, "-1,1", "there is no file inception.pth"),
+        ("random-filters", POINTS, "-1,1", "random-filters look at pictures, and this run is of points: use components"),
+        ("components", PICTURES, "0,1", "an input range is for .onnx and .pt2 files"),
+        ("components", PICTURES, "0,2", "an input range is one of -1,1; 0,1; 0,255; imagenet: not '0,2'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_said_in_one_line(named: str, data: DataSpec, given: str, said: str):
+    with pytest.raises(UserError, match=said.replace("?", r"\?")) as raised:
+        find(named, data, input_range=given)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_another_kind_of_file_is_said(tmp_path: Path):
+    (tmp_path / "features.txt").write_text("1 2 3")
+    with pytest.raises(UserError, match=r"files: .*features\.txt is none of them"):
+        find(str(tmp_path / "features.txt"), PICTURES)
+
+
+@pytest.mark.parametrize("kind", [RandomFilters, Components])
+def test_a_hash_is_that_of_what_decides_the_features(
+    digits: torch.Tensor, kind: type[RandomFilters] | type[Components]
+):
+    first, again, other = kind.fitted(digits), kind.fitted(digits.clone()), kind.fitted(digits[:200])
+    assert first.hash == again.hash != other.hash
+    assert len(first.hash) == 64
+    assert RandomFilters.fitted(digits).hash != Components.fitted(digits).hash
+
+
+class _Counting:
+    """The mean of each row and its square; counts the rows it looks at."""
+
+    name = rule = "mean"
+
+    def __init__(self, hashed: str = "a") -> None:
+        self.hash, self.rows = hashed, 0
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self.rows += len(x)
+        mean = x.double().flatten(1).mean(1)
+        return torch.stack([mean, mean.square()], 1)
+
+
+PROBED = 4  # rows that are looked at anew each time, to see that the features are still the same
+
+
+def test_features_of_stored_data_are_computed_once(tmp_path: Path):
+    x = np.random.default_rng(0).integers(0, 256, (23, 4, 4, 1), dtype=np.uint8)
+    eyes, seen = _Counting(), []
+    first = cached(eyes, x, to_float, batch=10, cache=tmp_path, progress=lambda *done: seen.append(done))
+    assert seen == [(10, 23), (20, 23), (23, 23)]
+    again = cached(eyes, x.copy(), to_float, batch=7, cache=tmp_path, progress=lambda *done: seen.append(done))
+    assert eyes.rows == 23 + 2 * PROBED
+    assert seen[3:] == [(23, 23)]
+    assert again.dtype == torch.float64
+    assert torch.equal(first, again)
+    assert torch.equal(first, eyes(to_float(x)))
+    changed = x.copy()
+    changed[5, 0, 0] ^= 1
+    other = _Counting("b")
+    for extractor, data in ((eyes, changed), (other, x)):
+        before = extractor.rows
+        cached(extractor, data, to_float, cache=tmp_path)
+        assert extractor.rows == before + 23 + PROBED
+
+
+def test_axes_that_came_out_otherwise_are_not_mixed_with_what_was_kept(tmp_path: Path):
+    """Another version may find the same axes with other signs: the same features by hash, and not the same numbers."""
+    x = np.random.default_rng(0).integers(0, 256, (23, 4, 4, 1), dtype=np.uint8)
+
+    class Turned(_Counting):
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            return -super().__call__(x)
+
+    kept = cached(_Counting(), x, to_float, cache=tmp_path)
+    assert torch.equal(cached(Turned(), x, to_float, cache=tmp_path), -kept)
+
+
+def test_a_float32_network_costs_half_and_comes_back_exactly(tmp_path: Path):
+    """What float32 can hold is kept in it."""
+    eyes, x = _Counting(), np.zeros((50, 4, 4, 1), np.uint8)
+    x[:25] = 255
+    kept = cached(eyes, x, to_float, cache=tmp_path)
+    (entry,) = tmp_path.iterdir()
+    assert np.load(entry).dtype == np.float32
+    assert torch.equal(kept, cached(eyes, x, to_float, cache=tmp_path))
+    assert eyes.rows == 50 + 2 * PROBED
+
+
+@pytest.mark.parametrize("damage", ["short", "empty", "text", "rows"])
+def test_a_damaged_entry_costs_the_time_alone(tmp_path: Path, damage: str):
+    eyes, x = _Counting(), np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1), dtype=np.uint8)
+    whole = cached(eyes, x, to_float, cache=tmp_path)
+    (entry,) = tmp_path.iterdir()
+    if damage == "rows":
+        np.save(entry, np.zeros((8, 2)))
+    else:
+        entry.write_bytes({"short": entry.read_bytes()[:-40], "empty": b"", "text": b"no array at all"}[damage])
+    assert torch.equal(cached(eyes, x, to_float, cache=tmp_path), whole)
+    assert eyes.rows == 18 + 2 * PROBED
+    assert torch.equal(cached(eyes, x, to_float, cache=tmp_path), whole)
+    assert eyes.rows == 18 + 3 * PROBED
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    eyes, x = _Counting(), np.zeros((9, 4, 4, 1), np.uint8)
+    assert len(cached(eyes, x, to_float, cache=tmp_path / "file" / "features")) == 9

@@ -51,6 +51,8 @@ def train_(
     json: bool
         A summary as JSON on stdout.
     """
+    import math
+
     from unstir import data as reading
     from unstir.cli import console
     from unstir.errors import UserError
@@ -59,10 +61,10 @@ def train_(
 
     if minutes is not None and images is not None:
         raise UserError("a budget is minutes or images, not both")
-    if (minutes if images is None else images) in (0,) or (minutes or images or 1) < 0:
-        raise UserError("a budget must be more than 0")
-    if seed < 0:
-        raise UserError(f"a seed is a whole number from 0 on, not {seed}")
+    if (images is not None and images < 1) or (minutes is not None and not 0 < minutes < math.inf):
+        raise UserError("a budget must be more than 0, and end")
+    if not 0 <= seed < 1 << 63:
+        raise UserError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed}")
     classifier.check_place(out)
     with console.bar("reading", "files") as update:
         dataset = reading.load(data, size=size, mode=None if mode == "auto" else mode, progress=update)
