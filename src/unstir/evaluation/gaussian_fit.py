@@ -36,14 +36,14 @@ class GaussianFit:
 
     @classmethod
     def chosen(cls, x: Tensor, bin_width: float = 0.0) -> GaussianFit | None:
-        """The fit to x (N, D), its rank the one that suits every tenth item best when fitted to the others; None where no fit
-        has a density: all variances but for rounding are 0, or there are less than two items.
+        """The fit to x (N, D), its rank the one that suits every tenth item best when fitted to the others; None of
+        fewer than four items, and of real items that are all equal, where no fit has a density.
         """
+        if len(x) < 4:
+            return None
         x = x.double()
         checked = torch.zeros(len(x), dtype=torch.bool)
         checked[:: _CHECKED if len(x) > 2 * _CHECKED else 2] = True
-        if len(x) < 4:
-            return None
         trial = _Spectrum(x[~checked], bin_width)
         scores = trial.nats(x[checked])
         whole = _Spectrum(x, bin_width)
@@ -86,15 +86,13 @@ class _Spectrum:
         else:
             values, turns = torch.linalg.eigh(shifted.T @ shifted / n)
         self.total = float(values.clamp(min=0).sum()) + self.dims * bin_width**2 / 12
-        kept = (values > _ROUNDING * values[-1].clamp(min=1e-300)).nonzero()[:, 0].flip(0)[: self.dims - 1]
-        self.values, self.turns, self.items = values[kept], turns[:, kept], shifted if n < self.dims else None
-        self.n = n
+        kept = (values > _ROUNDING * values[-1]).nonzero()[:, 0].flip(0)[: self.dims - 1]
+        self.values, self.turns = values[kept], turns[:, kept]
+        self.items = shifted if n < self.dims else None
         # Of rank 0, 1, … all: the leading variances with their share of the bins', and the mean of what is left.
         self.leading = self.values + bin_width**2 / 12
-        left = self.total - torch.cat([torch.zeros(1, dtype=torch.float64), self.leading.cumsum(0)])
-        self.free = self.dims - torch.arange(len(left), dtype=torch.float64)
-        floor = bin_width**2 / 12
-        self.rest = (left / self.free).clamp(min=floor)
+        self.free = self.dims - torch.arange(len(kept) + 1, dtype=torch.float64)
+        self.rest = ((self.total - _up_to(self.leading)) / self.free).clamp(min=bin_width**2 / 12)
         self.usable = self.rest > _ROUNDING * self.total
 
     def fit(self, rank: int) -> GaussianFit:
@@ -105,19 +103,19 @@ class _Spectrum:
         shifted = x - self.middle
         squares = (shifted @ self._axes(len(self.values))).square().mean(0)
         whole = shifted.square().sum(1).mean()
-        zero = torch.zeros(1, dtype=torch.float64)
-
-        def up_to(terms: Tensor) -> Tensor:
-            return torch.cat([zero, terms.cumsum(0)])
-
         rest = torch.where(self.usable, self.rest, 1.0)
-        others = (whole - up_to(squares)).clamp(min=0)
-        size = up_to(self.leading.log()) + self.free * rest.log() + self.dims * math.log(2 * math.pi)
-        spread = up_to(1 / self.leading) + self.free / rest
-        nats = (up_to(squares / self.leading) + others / rest + size + spread * self.bin_width**2 / 12) / 2
+        others = (whole - _up_to(squares)).clamp(min=0)
+        size = _up_to(self.leading.log()) + self.free * rest.log() + self.dims * math.log(2 * math.pi)
+        spread = _up_to(1 / self.leading) + self.free / rest
+        nats = (_up_to(squares / self.leading) + others / rest + size + spread * self.bin_width**2 / 12) / 2
         return torch.where(self.usable, nats, math.inf)
 
     def _axes(self, rank: int) -> Tensor:
         if self.items is None:
             return self.turns[:, :rank]
-        return self.items.T @ (self.turns[:, :rank] / (self.n * self.values[:rank]).sqrt())
+        return self.items.T @ (self.turns[:, :rank] / (len(self.items) * self.values[:rank]).sqrt())
+
+
+def _up_to(terms: Tensor) -> Tensor:
+    """Sums of none, one, two … all of the terms, (K + 1,)."""
+    return torch.cat([torch.zeros(1, dtype=torch.float64), terms.cumsum(0)])

@@ -182,8 +182,7 @@ class Memorising:
         suspects = [
             f"  sample {s.sample} is nearest to {s.nearest} in {space.name}: ratio {s.ratio:.3g}, p = {s.p:.2g}"
             for space in self.spaces.values()
-            if space.by_ratio.tail_p < space.level
-            for s in space.suspects[:5]
+            for s in space.suspects[: 5 if space.alarm else 1]
         ]
         mixed = ["  equal items stand on one side of the split: those compared with were drawn from both sides anew"]
         return "\n".join(
@@ -278,18 +277,14 @@ def measure(
             given = torch.nn.functional.one_hot(given, training.codec.symbols or -1) * 0.5**0.5
         return given.flatten(1)
 
-    def old(index: np.ndarray) -> Tensor:
-        # From two memory maps, which together may be too much to hold.
-        late = index >= len(training)
-        out = np.empty((len(index), *training.x.shape[1:]), training.x.dtype)
-        out[~late], out[late] = training.x[index[~late]], heldout.x[index[late] - len(training)]
-        return numbers(out)
-
     n, own = len(samples), _OWN.get(kind, "places")
-    both = torch.cat([training_features, heldout_features]).cpu()
+    seen, known, held = (x.cpu().numpy() for x in (sample_features, training_features, heldout_features))
     sides: dict[str, tuple[Rows, Rows]] = {
-        own: (lambda i: numbers(samples[i]), old),
-        extractor_name: (lambda i: sample_features.cpu()[torch.from_numpy(i)], lambda i: both[torch.from_numpy(i)]),
+        own: (lambda i: numbers(samples[i]), lambda i: numbers(_either(training.x, heldout.x, i))),
+        extractor_name: (
+            lambda i: torch.from_numpy(seen[i]),
+            lambda i: torch.from_numpy(_either(known, held, i)),
+        ),
     }
     spaces: dict[str, Space] = {}
     items = n + len(control)
@@ -300,6 +295,14 @@ def measure(
         )  # fmt: skip
     typical = float(np.median(spaces[extractor_name].heldout_distance)) if kind == "image" else None
     return Memorising(spaces, repeated(training, groups, training_features, extractor_name, typical), mixed)
+
+
+def _either(first: np.ndarray, second: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Rows of both, the second's after the first's: end to end they may be too much to hold, and may be memory maps."""
+    late = index >= len(first)
+    out = np.empty((len(index), *first.shape[1:]), first.dtype)
+    out[~late], out[late] = first[index[~late]], second[index[late] - len(first)]
+    return out
 
 
 def _space(

@@ -142,7 +142,7 @@ def _gaussian(training: Split, x: np.ndarray, spec: DataSpec, notes: list[str]) 
     items = spec.inside(np.asarray(training.x[training.spread(FITTED if dims <= WIDE else FITTED_WIDE)])).flatten(1)
     fit = GaussianFit.chosen(items, bin_width)
     if fit is None:
-        notes.append("the Gaussian is left out: training items lie in a plane, or are too few or all equal")
+        notes.append("the Gaussian is left out: it takes four training items that are not all equal")
         return []
     nats = fit.nats(spec.inside(x).flatten(1))
     if spec.eight_bit:
