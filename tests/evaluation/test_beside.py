@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from tests import small
-from unstir.evaluation import beside, report
-from unstir.runs import Run, heldout, load
+from unstir.evaluation import report
+from unstir.evaluation.report import beside
+from unstir.runs import Run, dataset, heldout, load
 
 SEQUENCES = (
     '[network]\nwidth = 8\ndepth = 1\n[schedule]\nT = 10\n[optimiser]\nbatch = 8\n[hardware]\nprecision = "fp32"\n'
@@ -32,7 +33,7 @@ def dots(svg: str) -> np.ndarray:
 def pair_of(run: Path) -> tuple[str, str]:
     """The report's generated and real, beside each other."""
     model = load(run)
-    report.write(Run(run), model, heldout(model), images=2)
+    report.write(Run(run), model, dataset(model), images=2, samples=0)
     text = (run / "report.html").read_text(encoding="utf-8")
     left, right = re.findall(r"<figure>.*?</figure>", text.split('<div class="pair">')[1].split("</div>")[0], re.DOTALL)
     return left, right

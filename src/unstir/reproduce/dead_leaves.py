@@ -14,7 +14,7 @@ from unstir import data
 from unstir.bound import mean_interval, variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.data.dead_leaves import NOISE
-from unstir.evaluation.figures import forward_film, reverse_film
+from unstir.evaluation.report.films import forward_film, reverse_film
 from unstir.noise import NoiseSource
 from unstir.reproduce.experiment import Measured, Setting, Variant, trained
 from unstir.reproduce.plots import figure

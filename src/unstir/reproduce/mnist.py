@@ -14,7 +14,7 @@ from torch import Tensor
 from unstir import data
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.evaluation import likelihood
-from unstir.evaluation.figures import forward_film, reverse_film
+from unstir.evaluation.report.films import forward_film, reverse_film
 from unstir.reproduce import DataMissing
 from unstir.reproduce.experiment import Measured, Setting, Variant, trained
 from unstir.reproduce.parzen import kmeans, parzen

@@ -8,13 +8,15 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from unstir.evaluation.report.axes import Scale, label
+
 Window = tuple[np.ndarray, np.ndarray]
 """The lower left and the upper right corner of a plane that is looked at, (2,) each."""
 
 NAMED = 20  # symbols up to which a key can be read
-_SIDE, _LEFT, _BOTTOM = 300.0, 52.0, 20.0
+_SIDE, _LEFT, _BOTTOM, _SMALL = 300.0, 48.0, 22.0, 120.0
 _MARGIN = 1.1  # of a window, over half of what it must show
-_RASTER = 320  # pixels each way that a raster fills, unless it is longer
+_RASTER = 320
 _BITS = ((226, 223, 215), (43, 93, 138))  # 0 is seen on white and on black paper, 1 is darker
 _UNKNOWN = (0, 0, 0)
 
@@ -56,14 +58,39 @@ def cloud(points: np.ndarray, seen: Window, title: str, style: str) -> tuple[str
         f'<svg viewBox="0 -6 {width + 6:g} {height + 6:g}" role="img" aria-label="{escape(title)}">',
         f'<rect class="axis" x="{_LEFT:g}" y="0" width="{_SIDE:g}" height="{_SIDE:g}" fill="none"/>',
     ]
-    for at, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
-        x, y = low + at * (high - low)
-        parts.append(
-            f'<text x="{_LEFT + at * _SIDE:g}" y="{height - 4:g}" text-anchor="{anchor}">{x:.3g}</text>'
-            f'<text x="{_LEFT - 6:g}" y="{(1 - at) * _SIDE + 4:g}" text-anchor="end">{y:.3g}</text>'
-        )
+    for axis in (0, 1):
+        scale = Scale([float(low[axis]), float(high[axis])], log=False)
+        for value in scale.ticks(4):
+            at = scale.share(value) * _SIDE
+            if axis == 0:
+                parts.append(f'<path class="axis" d="M{_LEFT + at:.1f} {_SIDE:g}v4"/>')
+                parts.append(
+                    f'<text x="{_LEFT + at:.1f}" y="{height - 2:g}" text-anchor="middle">{label(value)}</text>'
+                )
+            else:
+                parts.append(f'<path class="axis" d="M{_LEFT:g} {_SIDE - at:.1f}h-4"/>')
+                parts.append(
+                    f'<text x="{_LEFT - 8:g}" y="{_SIDE - at + 4:.1f}" text-anchor="end">{label(value)}</text>'
+                )
+    return f"{''.join(parts)}{_dots(across, up, style)}</svg>", int((~inside).sum())
+
+
+def small_cloud(points: np.ndarray, seen: Window, title: str, style: str = "b") -> str:
+    """Points (N, D) as a scatter in SVG without axes, twice as far as the window goes: a frame of a film."""
+    low, high = seen
+    middle, half = (low + high) / 2, high - low
+    share = (plane(points) - middle + half) / (2 * half)
+    share = share[((share >= 0) & (share <= 1)).all(1)]
+    return (
+        f'<svg viewBox="0 0 {_SMALL:g} {_SMALL:g}" role="img" aria-label="{escape(title)}">'
+        f'<rect class="axis" x="0" y="0" width="{_SMALL:g}" height="{_SMALL:g}" fill="none"/>'
+        f"{_dots(share[:, 0] * _SMALL, (1 - share[:, 1]) * _SMALL, style)}</svg>"
+    )
+
+
+def _dots(across: np.ndarray, up: np.ndarray, style: str) -> str:
     dots = "".join(f'<path d="M{x:.1f} {y:.1f}h0"/>' for x, y in zip(across, up))
-    return f'{"".join(parts)}<g class="dots {style}">{dots}</g></svg>', int((~inside).sum())
+    return f'<g class="dots {style}">{dots}</g>'
 
 
 def colours(symbols: int | None) -> np.ndarray:
@@ -75,14 +102,14 @@ def colours(symbols: int | None) -> np.ndarray:
     return np.array([*(tuple(round(255 * part) for part in colour) for colour in wheel), _UNKNOWN], np.uint8)
 
 
-def raster(rows: np.ndarray, symbols: int | None = None) -> Image.Image:
+def raster(rows: np.ndarray, symbols: int | None = None, *, pixels: int = _RASTER) -> Image.Image:
     """Bits, or symbols 0 … K-1, (N, D), as a picture: a row for each, every value a patch of its colour.
 
     Args:
-        symbols: K, or None for bits.
+        symbols: K, or None for bits. pixels: each way that it fills, unless it is longer.
     """
     number, length = rows.shape
-    high, wide = max(1, _RASTER // number), max(1, _RASTER // length)
+    high, wide = max(1, pixels // number), max(1, pixels // length)
     drawn = colours(symbols)[rows.astype(np.int64)].repeat(high, axis=0).repeat(wide, axis=1)
     if high > 4:
         drawn[high - 1 :: high] = 255  # equal rows one below the other are still seen to be several

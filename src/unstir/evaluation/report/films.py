@@ -1,91 +1,133 @@
-"""The report's figures: film strips as pictures, curves as SVG."""
+"""The two processes as they go: data turning into noise, and noise into data, as pictures, clouds or rows of colour."""
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
 from unstir.data import Split, contact_sheet
+from unstir.evaluation.report import beside
+from unstir.evaluation.report.markup import Section, embedded, figure, line
 from unstir.noise import NoiseSource
-from unstir.runs import Model
+from unstir.runs import Model, Run
 
-Points = Sequence[tuple[float, float]]
+_NARROW = 64  # sequences up to this length stand in a row of frames, longer ones beneath each other
+_GAP = 8  # pixels between frames
+_BLOCK = 96  # pixels each way that a frame fills, unless it is longer
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How many items are shown, and at how many times."""
+
+    rows: int
+    frames: int
+
+
+LOOKS = {"image": _Look(4, 11), "points": _Look(400, 6), "bits": _Look(12, 7), "symbols": _Look(12, 7)}
+
+Frames = tuple[list[float], list[np.ndarray]]
+"""Times, and x at each of them, (N, …) as users hold it."""
+
+
+def sections(run: Run, model: Model, heldout: Split) -> list[Section]:
+    """Stirring and unstirring."""
+    look, again = LOOKS[model.spec.kind], line("report", run)
+    rows = min(look.rows, len(heldout))
+    what = {"image": "pictures", "points": "points"}.get(model.spec.kind, "sequences")
+    forward = forward_frames(model, heldout, rows, look.frames)
+    walked, predicted = reverse_frames(model, look.rows, None, look.frames)
+    seen = forward[1][0]
+    stirring = figure(
+        drawing(model, forward, seen, f"held-out {what} turning into noise"),
+        f"Held-out {what} from t = 0 to T: {_FORWARD[model.denoiser.process.continuous]}",
+        again,
+    )
+    how = f"{model.denoiser.process.sampler}, {model.steps:,} steps"
+    unstirring = figure(
+        drawing(model, walked, seen, f"noise turning into {what}"),
+        f"Samples 0 to {look.rows - 1} of seed 0 from noise to data ({how}).",
+    ) + figure(
+        drawing(model, predicted, seen, f"predicted clean {what}"),
+        f"The clean {what} that the network predicts on the way.",
+        again,
+    )
+    return [
+        Section("The forward process: stirring", stirring),
+        Section("The reverse process: unstirring", unstirring),
+    ]
+
+
+_FORWARD = {
+    True: "x<sub>t</sub> = α<sub>t</sub> x<sub>0</sub> + σ<sub>t</sub> ε, with the same ε all along.",
+    False: "each value is replaced by chance, ever more often.",
+}
+
+
+def forward_frames(model: Model, split: Split, rows: int, frames: int, seed: int = 0) -> Frames:
+    """The first ``rows`` items of a split at evenly spaced times from 0 to T, with the same noise all along."""
+    x0, process = model.inside(np.asarray(split.x[:rows])), model.denoiser.process
+    noise = process.noise(NoiseSource(seed, range(rows), x0.device), model.spec.shape, "forward film")
+    times = torch.linspace(0, process.T, frames).tolist()
+    return times, [model.outside(process.marginal(x0, t).sample(noise)) for t in times]
+
+
+def reverse_frames(
+    model: Model, rows: int, steps: int | None, frames: int, seed: int = 0, sampler: str | None = None
+) -> tuple[Frames, Frames]:
+    """Samples on their way from noise: x_t, and the x0 that was predicted on the way, at evenly spaced steps."""
+    walk = list(model.film(rows, steps=steps, seed=seed, sampler=sampler))
+    places = np.linspace(0, len(walk) - 1, min(frames, len(walk))).round().astype(int)
+    times = [walk[i][0] for i in places]
+    return (times, [walk[i][1] for i in places]), (times, [walk[i][2] for i in places])
 
 
 def forward_film(model: Model, split: Split, rows: int = 4, frames: int = 11, seed: int = 0) -> Image.Image:
     """Each row one held-out picture on its way to noise: x_t at evenly spaced t, the same noise all along the row."""
-    x0 = model.inside(np.asarray(split.x[:rows]))
-    noise = NoiseSource(seed, range(rows), x0.device).normal(model.spec.shape, "forward film")
-    times = torch.linspace(0, model.denoiser.process.T, frames).tolist()
-    seen = [model.spec.levels(model.outside(model.denoiser.process.marginal(x0, t).sample(noise))) for t in times]
-    return _strip(seen)
+    return _strip(model, forward_frames(model, split, rows, frames, seed)[1])
 
 
 def reverse_film(
     model: Model, rows: int = 4, steps: int = 20, frames: int = 11, seed: int = 0
 ) -> tuple[Image.Image, Image.Image]:
     """Each row one sample on its way from noise: x_t, and the x0 that was predicted from it."""
-    walked, predicted = [], []
-    for _, x, x0 in model.film(rows, steps=steps, seed=seed):
-        walked.append(model.spec.levels(x))
-        predicted.append(model.spec.levels(x0))
-    places = np.linspace(0, len(walked) - 1, min(frames, len(walked))).round().astype(int)
-    return _strip([walked[i] for i in places]), _strip([predicted[i] for i in places])
+    (_, walked), (_, predicted) = reverse_frames(model, rows, steps, frames, seed)
+    return _strip(model, walked), _strip(model, predicted)
 
 
-def embedded(image: Image.Image, alt: str) -> str:
-    """An image inside the page itself."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
+def drawing(model: Model, frames: Frames, real: np.ndarray, alt: str) -> str:
+    """Frames as HTML: a sheet of pictures, a cloud for each time, or blocks of coloured rows.
+
+    Args:
+        real: points that a cloud's window is laid around.
+    """
+    times, seen = frames
+    if model.spec.kind == "image":
+        return embedded(_strip(model, seen), alt)
+    if model.spec.kind == "points":
+        view = beside.window(real)
+        clouds = (
+            f"<div>{beside.small_cloud(x, view, f'{alt}, t = {t:.4g}')}<span>t = {t:,.4g}</span></div>"
+            for t, x in zip(times, seen)
+        )
+        return f'<div class="film">{"".join(clouds)}</div>'
+    return embedded(_blocks(seen, model.spec.symbols), alt) + f'<p class="keys">{beside.key(model.spec.symbols)}</p>'
 
 
-def curves(series: dict[str, Points], x_title: str, y_title: str, *, log_y: bool = False) -> str:
-    """Up to two curves as SVG, with a key; on a logarithmic axis where that was asked for and every y is positive."""
-    series = {name: [p for p in points if math.isfinite(p[1])] for name, points in series.items()}
-    series = {name: points for name, points in series.items() if points}
-    if not series:
-        return "<p class='soft'>nothing was recorded</p>"
-    log_y = log_y and all(y > 0 for points in series.values() for _, y in points)
-    width, height, left, bottom = 640.0, 240.0, 56.0, 34.0
-    xs = [x for points in series.values() for x, _ in points]
-    ys = [math.log10(y) if log_y else y for points in series.values() for _, y in points]
-    low_x, high_x, low_y, high_y = min(xs), max(xs), min(ys), max(ys)
-    span_x, span_y = (high_x - low_x) or 1.0, (high_y - low_y) or 1.0
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        y = math.log10(y) if log_y else y
-        return left + (x - low_x) / span_x * (width - left - 8), 8 + (high_y - y) / span_y * (height - bottom - 8)
-
-    parts = [
-        f'<svg viewBox="0 0 {width:g} {height + 8:g}" role="img" aria-label="{escape(y_title)} against {escape(x_title)}">'
-    ]
-    for share in (0.0, 0.5, 1.0):
-        y = low_y + share * span_y
-        value = 10**y if log_y else y
-        _, py = place(low_x, value)
-        parts.append(f'<line class="axis" x1="{left:g}" x2="{width - 8:g}" y1="{py:.1f}" y2="{py:.1f}"/>')
-        parts.append(f'<text x="{left - 6:g}" y="{py + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-        x = low_x + share * span_x
-        anchor = ("start", "middle", "end")[round(2 * share)]
-        parts.append(f'<text x="{place(x, value)[0]:.1f}" y="{height - 12:g}" text-anchor="{anchor}">{x:,.0f}</text>')
-    parts.append(f'<text x="{(left + width) / 2:g}" y="{height + 4:g}" text-anchor="middle">{escape(x_title)}</text>')
-    for points, style in zip(series.values(), ("a", "b")):
-        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(x, y) for x, y in points))
-        parts.append(f'<polyline class="line {style}" points="{path}"/>')
-    key = " · ".join(f'<span class="key {style}">{escape(name)}</span>' for name, style in zip(series, ("a", "b")))
-    return f"{''.join(parts)}</svg><figcaption>{escape(y_title)}: {key}</figcaption>"
-
-
-def _strip(frames: list[np.ndarray]) -> Image.Image:
+def _strip(model: Model, frames: Sequence[np.ndarray]) -> Image.Image:
     """Frames (N, H, W, C) from left to right, one row for each of the N."""
-    rows = np.stack(frames, axis=1)
+    rows = np.stack([model.spec.levels(x) for x in frames], axis=1)
     return contact_sheet(rows.reshape(-1, *rows.shape[2:]), columns=len(frames))
+
+
+def _blocks(frames: Sequence[np.ndarray], symbols: int | None) -> Image.Image:
+    """Each frame (N, D) a block of rows: side by side, or beneath each other where the rows are long."""
+    blocks = [np.asarray(beside.raster(x, symbols, pixels=_BLOCK).convert("RGBA")) for x in frames]
+    side = int(frames[0].shape[1] <= _NARROW)
+    gap = [(0, 0), (0, 0), (0, 0)]
+    gap[side] = (0, _GAP)  # of zeros: transparent
+    return Image.fromarray(np.concatenate([np.pad(block, gap) for block in blocks], axis=side))

@@ -1,0 +1,114 @@
+"""The page: what is said at its top, its sections in order, and how it comes to stand in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from unstir.bound.interval import Z95
+from unstir.data import Dataset
+from unstir.evaluation import receipt
+from unstir.evaluation.asked import Bar, silent
+from unstir.evaluation.quality import Quality
+from unstir.evaluation.report import bits, copies, distances, facts, films, repeating, samples, training
+from unstir.evaluation.report.markup import Section
+from unstir.evaluation.report.measured import Measured, measure
+from unstir.runs import Model, Run
+
+SAMPLES = 500
+
+
+def write(
+    run: Run,
+    model: Model,
+    dataset: Dataset,
+    *,
+    data: str | None = None,
+    images: int = 256,
+    samples: int = SAMPLES,
+    bar: Bar = silent,
+) -> None:
+    """Samples, measures and writes ``report.html`` into the run, and the receipt of its numbers; an old report stays until then.
+
+    Args:
+        data: where the run's data are now, as it was named, for the receipt and the commands; None: where they were.
+        images: held-out items for the bound.
+        samples: how many for each number of steps, for the distances; 0 leaves sample quality out.
+        bar: shows the progress of each long part.
+    """
+    measured = measure(run, model, dataset, data=data, images=images, samples=samples, bar=bar)
+    with bar("drawing", "parts") as update:
+        made = []
+        parts = _sections(run, model, dataset, measured)
+        for i, part in enumerate(parts):
+            made += part()
+            update(i + 1, len(parts))
+    text = _page(run, model, measured, made)
+    receipt.write(measured.receipt, repeating.place(run, measured))
+    aside = run.report.with_name(f".{run.report.name}.writing")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(run.report)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _sections(run: Run, model: Model, dataset: Dataset, measured: Measured) -> list[Callable[[], list[Section]]]:
+    return [
+        lambda: [samples.section(run, model, dataset.heldout)],
+        lambda: films.sections(run, model, dataset.heldout),
+        lambda: [training.section(run, model)],
+        lambda: [bits.likelihood_section(run, measured), bits.by_time_section(run, measured)],
+        lambda: [distances.section(run, measured), copies.section(run, measured)],
+        lambda: [repeating.section(run, measured), facts.section(run, model)],
+    ]
+
+
+def _page(run: Run, model: Model, measured: Measured, sections: Sequence[Section]) -> str:
+    items = "images" if model.spec.kind == "image" else "items"
+    here = files("unstir.evaluation.report")
+    key = "".join(
+        f"<div><dt>{escape(what)}</dt><dd>{value}<small>{escape(beside)}</small></dd></div>"
+        for what, value, beside in _key_figures(measured)
+    )
+    return Template(here.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(f"{run.path.name}: {model.spec.source}"),
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training {items} seen.",
+        key=key,
+        contents="".join(f'<li><a href="#{each.anchor}">{escape(each.title)}</a></li>' for each in sections),
+        sections="\n".join(each.html() for each in sections),
+    )
+
+
+def _key_figures(measured: Measured) -> list[tuple[str, str, str]]:
+    """What is said of it, the figure (HTML), and what to hold it against."""
+    bound = measured.bound
+    found = [
+        (
+            f"{bound.unit}, held-out data",
+            f"{bound.total:.3f} ± {bound.half_width:.3f}",
+            f"an upper bound, over {bound.items} items",
+        )
+    ]
+    scores = measured.answers.results.get("quality")
+    if isinstance(scores, Quality):
+        v, at = scores.values, scores.extractor
+        found += [
+            (
+                f"frechet@{at}",
+                f"{v['frechet']:.4f} ± {v['frechet_half']:.4f}",
+                f"{scores.samples:,} samples; two halves of the training data score {v['frechet_halves']:.4f}",
+            ),
+            (
+                f"kernel@{at}",
+                f"{v['kernel']:.5f} ± {Z95 * v['kernel_error']:.5f}".replace("-", "−"),
+                f"held-out data score {v['kernel_heldout']:.5f}".replace("score -", "score −"),
+            ),
+        ]
+    copied = copies.verdict(measured)
+    if copied is not None:
+        found.append(("copies of training data", escape(copied), "tested against held-out data"))
+    return found
