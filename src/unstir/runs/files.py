@@ -33,7 +33,7 @@ def check(target: Path, *, codec: Codec = LEVELS, source: str = "") -> None:
     if target.is_dir() if suffix else target.is_file():
         raise UserError(f"{target} is already there, as a {'folder' if suffix else 'file'}: choose another --out")
     if source:
-        _check_apart(target, source)
+        check_apart(target, source, "the data that this run was trained on")
     if target.is_dir():
         seen = (path.name for path in target.iterdir() if not path.name.startswith("."))
         strange = sorted(name for name in seen if not _OURS.fullmatch(name))
@@ -42,14 +42,18 @@ def check(target: Path, *, codec: Codec = LEVELS, source: str = "") -> None:
     check_place(target)
 
 
-def _check_apart(target: Path, source: str) -> None:
-    """Refuses to write over the data of a run, or into its folder."""
+def check_apart(target: Path, source: str, what: str) -> None:
+    """Refuses to write over data, or into its folder.
+
+    Args:
+        what: the data are, for the error.
+    """
     own = path_of(source)
     if own is None or not own.exists():
         return
     place = target.resolve()
     if any(path.exists() and path.samefile(own) for path in (place, *place.parents)):
-        raise UserError(f"{target} is among the data that this run was trained on, {source}: choose another --out")
+        raise UserError(f"{target} is among {what}, {source}: choose another --out")
 
 
 def check_place(target: Path) -> None:
