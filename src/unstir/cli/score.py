@@ -19,11 +19,11 @@ def score_(
     run: Path,
     data: str,
     *,
-    out: str | None = None,
+    out: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     scores: str = "bits,typicality,reconstruction",
     strange: str | None = None,
     terms: int = 10,
-    draws: int = 4,
+    draws: int | None = None,
     steps: int = 1,
     training: str | None = None,
     reference: int = 256,
@@ -34,10 +34,6 @@ def score_(
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Say of each item how strange it is to a run: a table (CSV) with a row for each. Higher is always stranger.
-
-    Bits alone do not tell what is strange: a model finds simple pictures likely, whatever they show. So there are three more
-    scores: the bits less what PNG needs, how unlike those of training items the bits are, and how badly the item is rebuilt
-    from noise, beside training items.
 
     Examples:
 
@@ -56,16 +52,18 @@ def score_(
     out: str
         The table, x.csv, or - for stdout; by default scores.csv in the run's folder.
     scores: str
-        With commas between: bits, the bound on -log p, and bits_less_png; typicality, how far the bits are from those of training
-        items, on either side; reconstruction, how wrong the model is about an item that it sees through noise, in spreads of
-        training items' errors.
+        With commas between. bits: the bound on -log p, which alone takes simple pictures for familiar, whatever they show; and
+        bits_less_png, what is left of it once what PNG needs is taken off. typicality: how far the bits are from those of
+        training items, on either side. reconstruction: how wrong the model is about an item that it sees through noise, in
+        spreads of training items' errors.
     strange: str
         Which of the data's classes are strange, with commas between: each score is then told how well it finds them, as the
         area under the ROC curve (0.5 is luck, 1 perfect).
     terms: int
         About how many terms of the bound are looked at in each draw, for an unbiased estimate; 0 for all of them, once.
     draws: int
-        How often noise is drawn for each term and each level: more is more precise. Points need many, large pictures few.
+        How often noise is drawn for each term and each level: more is more precise. By default 2, and up to 16 for items of fewer
+        than 128 values.
     steps: int
         Rebuild in so many steps of DDIM instead of in one look; not for bits and symbols.
     training: str
@@ -93,7 +91,13 @@ def score_(
     from unstir.evaluation import score
     from unstir.runs.checkpoint import write_aside
 
-    if batch < 1 or terms < 0 or draws < 2 or reference < 2 or (limit is not None and limit < 1):
+    if (
+        batch < 1
+        or terms < 0
+        or (draws is not None and draws < 2)
+        or reference < 2
+        or (limit is not None and limit < 1)
+    ):
         raise UserError("--batch and --limit must be at least 1, --terms 0, --draws and --reference 2")
     wanted = [name.strip() for name in scores.split(",")]
     target = None if out == "-" else Path(out) if out else (run if run.is_dir() else run.parent) / "scores.csv"

@@ -122,7 +122,7 @@ def measure(
     *,
     scores: Sequence[str] = SCORES,
     terms: int | None = 10,
-    draws: int = 4,
+    draws: int | None = None,
     steps: int = 1,
     reference: int = 256,
     limit: int | None = None,
@@ -138,7 +138,8 @@ def measure(
         data: prepared for the model, see :func:`unstir.runs.everything`.
         training: gives what the model learned from; asked only for typicality and reconstruction.
         terms: of the bound; None for all of them, with one draw and no standard error.
-        draws: how often each term, and each reconstruction, is drawn.
+        draws: how often each term, and each reconstruction, is drawn; by default 2, and up to 16 of items of fewer than 128 values,
+            over which less is averaged.
         steps: of DDIM from the noisy version back, for numbers; 1 is one look, the predicted x0.
         reference: how many training items the others are beside, spread evenly.
         limit: at most so many items, spread evenly.
@@ -154,6 +155,7 @@ def measure(
         UserError: as :func:`check`, and where there are fewer than two training items.
     """
     check(model, scores, steps)
+    draws = min(16, max(2, math.ceil(256 / math.prod(model.spec.shape)))) if draws is None else draws
     if draws < 2:
         raise ValueError(f"a standard error takes two draws at least, not {draws}")
     items = _Items(data, limit)
