@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from unstir.evaluation.gaussian_fit import GaussianFit
+from unstir.evaluation.gaussian_fit import GaussianFit, Spectrum
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -90,6 +90,15 @@ def test_the_rank_is_the_one_that_suits_every_tenth_item_best(n: int, dims: int,
     ranks = [r for r in range(most + 1) if width or GaussianFit.of(x[~checked], r).rest > 1e-9]
     scores = [float(GaussianFit.of(x[~checked], r, width).nats(x[checked]).mean()) for r in ranks]
     assert GaussianFit.chosen(x, width).rank == ranks[int(np.argmin(scores))]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("n", "dims"), [(40, 12), (15, 30)])
+def test_the_scores_of_all_ranks_at_once_are_those_of_each(n: int, dims: int) -> None:
+    x, other = skewed(n, dims), skewed(9, dims, 5)
+    scores = Spectrum(x, 2.0).nats(other)
+    assert len(scores) >= min(n, dims) - 1
+    for rank, score in enumerate(scores.tolist()):
+        assert score == pytest.approx(float(GaussianFit.of(x, rank, 2.0).nats(other).mean()), rel=1e-9)
 
 
 def test_a_few_factors_and_noise_are_found_to_be_that() -> None:

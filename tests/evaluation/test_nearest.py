@@ -65,6 +65,16 @@ def test_copies_are_at_0_and_nearly_copies_are_told_apart_far_from_the_origin() 
     assert np.sqrt(squares[10:]) == pytest.approx(1e-7 * 50**0.5, rel=1e-4)
 
 
+def test_items_closer_together_than_float32_can_tell_are_told_apart() -> None:
+    """Six of each, 1e-8 apart at a distance of 7 from the middle: the new item equals one of them."""
+    base = normal(200, 50)
+    old = torch.cat([base + i * 1e-8 for i in range(6)])
+    for which in range(6):
+        found, squares = search(old[200 * which : 200 * (which + 1)], old, 1)
+        assert (found[:, 0] == 200 * which + np.arange(200)).all()
+        assert (squares == 0).all()
+
+
 def test_only_those_asked_for_are_neighbours_and_all_that_is_done_is_told() -> None:
     old, told = normal(40, 3), []
     among = np.arange(1, 40, 2)

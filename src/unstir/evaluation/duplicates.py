@@ -82,5 +82,6 @@ def repeated(
     if typical is None:
         return Duplicates(exact, None, space)
     once = np.setdiff1d(np.arange(len(training)), [i for group in groups for i in group[1:]])
-    near = nearly_equal(features.cpu()[torch.from_numpy(once)], NEAR * typical)
+    x = features.cpu()
+    near = nearly_equal(x[torch.from_numpy(once)] if groups else x, NEAR * typical)
     return Duplicates(exact, tuple((names[int(once[i])], names[int(once[j])], d) for i, j, d in near), space)

@@ -44,16 +44,16 @@ class GaussianFit:
         x = x.double()
         checked = torch.zeros(len(x), dtype=torch.bool)
         checked[:: _CHECKED if len(x) > 2 * _CHECKED else 2] = True
-        trial = _Spectrum(x[~checked], bin_width)
+        trial = Spectrum(x[~checked], bin_width)
         scores = trial.nats(x[checked])
-        whole = _Spectrum(x, bin_width)
+        whole = Spectrum(x, bin_width)
         scores = torch.where(whole.usable[: len(scores)], scores[: len(whole.usable)], math.inf)
         return None if bool(scores.isinf().all()) else whole.fit(int(scores.argmin()))
 
     @classmethod
     def of(cls, x: Tensor, rank: int, bin_width: float = 0.0) -> GaussianFit:
         """The fit of this rank, 0 … D - 1, to x (N, D)."""
-        return _Spectrum(x.double(), bin_width).fit(rank)
+        return Spectrum(x.double(), bin_width).fit(rank)
 
     def nats(self, x: Tensor) -> Tensor:
         """``E_u[-log N(x + u)] = -log N(x) + tr(C⁻¹) delta²/24`` of each row of x (N, D), u uniform in ±delta/2: (N,), float64.
@@ -72,7 +72,7 @@ class GaussianFit:
         ) / 2
 
 
-class _Spectrum:
+class Spectrum:
     """Variances of x (N, D) on its principal axes, falling, and with them the fits of all ranks at once."""
 
     def __init__(self, x: Tensor, bin_width: float) -> None:
