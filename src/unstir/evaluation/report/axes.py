@@ -53,10 +53,6 @@ class Scale:
     def share(self, value: float) -> float:
         return (self._at(value) - self.low) / self.span
 
-    def holds(self, value: float) -> bool:
-        """Whether it stands on the axis."""
-        return (value > 0 or not self.log) and -1e-6 <= self.share(value) <= 1 + 1e-6
-
     def ticks(self, at_most: int) -> list[float]:
         """Round values within the axis, rising."""
         if self.log:
@@ -79,7 +75,7 @@ class Scale:
         return self._within([i * step for i in range(first, math.floor(high / step + 1e-9) + 1)])
 
     def _within(self, values: Sequence[float]) -> list[float]:
-        return [v for v in values if self.holds(v)]
+        return [v for v in values if -1e-6 <= self.share(v) <= 1 + 1e-6]
 
     def _at(self, value: float) -> float:
         return math.log10(value) if self.log else value
@@ -95,20 +91,19 @@ def plot(curves: Mapping[str, Curve], x: Axis, y: Axis, levels: Mapping[str, flo
     kept = {name: curve for name, curve in kept.items() if curve.points}
     if not kept:
         return NOTHING
-    lines = {name: value for name, value in (levels or {}).items() if math.isfinite(value)}
     drawn = [y for curve in kept.values() for _, y in curve.points]
     log = y.log and min(drawn) > 0
+    lines = {name: v for name, v in (levels or {}).items() if math.isfinite(v) and (v > 0 or not log)}
     reach = [v + sign * h for curve in kept.values() for (_, v), h in zip(curve.points, curve.half) for sign in (-1, 1)]
-    # On a logarithmic axis, what reaches to 0 or below is cut off at half of the least value drawn.
-    heights = [*drawn, *lines.values(), *reach]
-    up = Scale([max(v, min(drawn) / 2) for v in heights] if log else heights, log)
+    shown = [*drawn, *lines.values()]
+    # On a logarithmic axis an interval is cut off beneath all that is drawn, since it may reach to 0.
+    up = Scale([*shown, *(max(v, min(shown)) if log else v for v in reach)], log)
     across = Scale([v for curve in kept.values() for v, _ in curve.points], x.log)
     styles = dict(zip((*kept, *lines), STYLES, strict=False))
     parts = [*_frame(across, up, x, y)]
     for name, value in lines.items():
-        if up.holds(value):
-            h = _y(up, value)
-            parts.append(f'<path class="line level {styles[name]}" d="M{_LEFT:g} {h:.1f}H{_WIDTH - _RIGHT:g}"/>')
+        h = _y(up, value)
+        parts.append(f'<path class="line level {styles[name]}" d="M{_LEFT:g} {h:.1f}H{_WIDTH - _RIGHT:g}"/>')
     for name, curve in kept.items():
         parts += _drawn(curve, across, up, styles[name])
     title = escape(f"{y.title} against {x.title}")

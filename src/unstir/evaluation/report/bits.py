@@ -29,7 +29,7 @@ def likelihood_section(run: Run, measured: Measured) -> Section:
     )  # fmt: skip
     body = table(
         "likelihood and its parts",
-        ("", bound.unit, "what it is"),
+        ("", bound.unit, ""),
         [(name, f"{value:.4f}", text) for name, value, text in rows],
         numbers=(1,),
         words=True,
@@ -97,11 +97,9 @@ def _title(rate: Rate) -> str:
 def per_step(bound: Likelihood) -> Points:
     """(t, the cost of the step from t) by rising t: within a stratum of an estimate all steps share its mean, up to T."""
     chain = bound.times or range(1, bound.chain + 1)
-    points = []
-    for (first, size), share in zip(_strata(bound.chain - 1, bound.calls - 1), bound.per_step):
-        points.append((float(chain[first]), share / size))
-        end = float(chain[first + size - 1]), share / size
-    return [*points, end] if points else points
+    strata = _strata(bound.chain - 1, bound.calls - 1)
+    points = [(float(chain[first]), share / size) for (first, size), share in zip(strata, bound.per_step)]
+    return [*points, (float(chain[-1]), points[-1][1])] if points else points
 
 
 def curve(rate: Rate) -> Points:

@@ -115,7 +115,7 @@ def drawing(model: Model, frames: Frames, real: np.ndarray, alt: str) -> str:
             for t, x in zip(times, seen)
         )
         return f'<div class="film">{"".join(clouds)}</div>'
-    return embedded(_blocks(seen, model.spec.symbols), alt) + f'<p class="keys">{beside.key(model.spec.symbols)}</p>'
+    return embedded(_blocks(seen, model.spec.symbols), alt) + f'<p class="legend">{beside.key(model.spec.symbols)}</p>'
 
 
 def _strip(model: Model, frames: Sequence[np.ndarray]) -> Image.Image:
