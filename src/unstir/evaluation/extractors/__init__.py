@@ -8,5 +8,6 @@ from unstir.evaluation.extractors.base import Extractor, Fit
 from unstir.evaluation.extractors.builtin import FITTED, Components, RandomFilters
 from unstir.evaluation.extractors.cache import cached
 from unstir.evaluation.extractors.choice import default, find
+from unstir.evaluation.extractors.inception import is_fid
 
-__all__ = ["FITTED", "Components", "Extractor", "Fit", "RandomFilters", "cached", "default", "find"]
+__all__ = ["FITTED", "Components", "Extractor", "Fit", "RandomFilters", "cached", "default", "find", "is_fid"]

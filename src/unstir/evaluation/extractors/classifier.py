@@ -32,7 +32,7 @@ _MEASURING, _SAFETY = (
     0.05,
     0.97,
 )  # of the minutes: trained before they become a number of images; what of the rest is used
-_AT_ONCE, _MOST = 500, 10_000
+_AT_ONCE, _MOST = 100, 10_000
 
 
 class Classifier(nn.Module):

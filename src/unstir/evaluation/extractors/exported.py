@@ -28,10 +28,9 @@ RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 """What a network wants of pictures in -1…1: ``(x - offset) / scale``, of each channel. The last is ``(u - m) / s`` of u in 0…1
 with the means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225 of ImageNet's pictures."""
-_AT_ONCE = 64
-_SAME = (
-    1e-3  # by so much of the largest, features may differ with the batch: more than rounding is a network in train mode
-)
+_AT_ONCE = 8  # what few rows leave behind stays in the processor's cache
+_SAME = 1e-3
+"""By so much of the largest, features may differ with the batch: more than rounding is a network in train mode."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,11 @@ def _way_in(
         size = (fixed[2], fixed[3])
     if size and size != spec.shape[1:]:
         said.append(f"resized to {size[0]}×{size[1]} by torch's antialiased bilinear rule")
-    said.append("less ImageNet's means, over its deviations" if input_range == "imagenet" else f"in {input_range}")
+    said.append(
+        "less ImageNet's means, over its deviations"
+        if input_range == "imagenet"
+        else f"in {input_range.replace(',', '…')}"
+    )
     return channels, size, ", ".join(said)
 
 

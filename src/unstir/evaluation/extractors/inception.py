@@ -23,7 +23,7 @@ from unstir.evaluation.extractors import pictures
 NAME = "inception-2015-12-05"
 SIDE, FEATURES, CLASSES = 299, 2048, 1008
 _PUBLISHED = "6726825d"  # how the SHA-256 of the port's file begins
-_AT_ONCE = 16  # pictures: 64 channels of 147 × 147 each take 5 MB
+_AT_ONCE = 8  # pictures: 64 channels of 147 × 147 take 5 MB each
 
 Kernel = int | tuple[int, int]
 Step = tuple[int, *tuple[Kernel, ...]]
