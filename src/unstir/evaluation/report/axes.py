@@ -12,6 +12,7 @@ Points = Sequence[tuple[float, float]]
 NOTHING = '<p class="soft">nothing was recorded</p>'
 STYLES = ("a", "b", "c", "d")  # each its colour and its dashes: see the page's style sheet
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360.0, 230.0, 48.0, 12.0, 26.0, 38.0
+_ROOM = 0.04
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -39,16 +40,20 @@ class Axis:
 
 
 class Scale:
-    """Where values stand along an axis, 0 … 1, and the round values marked on it."""
+    """Where values stand along an axis, 0 … 1, and the round values marked on it.
 
-    def __init__(self, values: Sequence[float], log: bool) -> None:
+    Args:
+        room: left free at either end, as a share of what the values take.
+    """
+
+    def __init__(self, values: Sequence[float], log: bool, room: float = 0.0) -> None:
         self.log = log and min(values) > 0
         seen = [self._at(value) for value in values]
         low, high = min(seen), max(seen)
         if high - low < 1e-9 * max(1.0, abs(high)):
             pad = abs(high) / 2 or 0.5
             low, high = (low - 0.15, high + 0.15) if self.log else (low - pad, high + pad)
-        self.low, self.span = low, high - low
+        self.low, self.span = low - room * (high - low), (1 + 2 * room) * (high - low)
 
     def share(self, value: float) -> float:
         return (self._at(value) - self.low) / self.span
@@ -97,7 +102,7 @@ def plot(curves: Mapping[str, Curve], x: Axis, y: Axis, levels: Mapping[str, flo
     reach = [v + sign * h for curve in kept.values() for (_, v), h in zip(curve.points, curve.half) for sign in (-1, 1)]
     shown = [*drawn, *lines.values()]
     # On a logarithmic axis an interval is cut off beneath all that is drawn, since it may reach to 0.
-    up = Scale([*shown, *(max(v, min(shown)) if log else v for v in reach)], log)
+    up = Scale([*shown, *(max(v, min(shown)) if log else v for v in reach)], log, room=_ROOM)
     across = Scale([v for curve in kept.values() for v, _ in curve.points], x.log)
     styles = dict(zip((*kept, *lines), STYLES, strict=False))
     parts = [*_frame(across, up, x, y)]
@@ -149,7 +154,7 @@ def _frame(across: Scale, up: Scale, x: Axis, y: Axis) -> list[str]:
         parts.append(f'<path class="grid" d="M{_LEFT:g} {h:.1f}H{_WIDTH - _RIGHT:g}"/>')
         parts.append(f'<text x="{_LEFT - 6:g}" y="{h + 4:.1f}" text-anchor="end">{label(value)}</text>')
     parts.append(f'<path class="axis" d="M{_LEFT:g} {_TOP:g}V{bottom:g}H{_WIDTH - _RIGHT:g}"/>')
-    for value in across.ticks(5):
+    for value in across.ticks(4):
         w = _x(across, value)
         parts.append(f'<path class="axis" d="M{w:.1f} {bottom:g}v4"/>')
         anchor = "end" if w > _WIDTH - _RIGHT - 8 else "middle"

@@ -30,7 +30,7 @@ def section(run: Run, measured: Measured) -> Section:
     )
     body += table(
         "tests for copies",
-        ("looked at in", "median ratio", "held-out data's", "nearest of all", "by chance", "p", "nearer in pairs", "p"),
+        ("looked at in", "median ratio", "held-out data's", "standing out", "by chance", "p", "nearer in pairs", "p"),
         [_row(space) for space in found.spaces.values()],
         numbers=range(1, 8),
     )

@@ -9,7 +9,7 @@ from unstir.bound.interval import Z95
 from unstir.evaluation.quality import FEW
 from unstir.evaluation.report import markup
 from unstir.evaluation.report.axes import Axis, Curve, label, plot
-from unstir.evaluation.report.markup import Section, figure, table, typed
+from unstir.evaluation.report.markup import Section, figure, table, typed, within
 from unstir.evaluation.report.measured import Length, Measured
 from unstir.runs import Run
 
@@ -62,7 +62,7 @@ def _table(lengths: tuple[Length, ...], at: str) -> str:
         (
             f"{each.steps:,} steps",
             label(float(f"{each.seconds:.2g}")),
-            f"{(v := each.quality.values)['frechet']:.4f} ± {v['frechet_half']:.4f}",
+            within((v := each.quality.values)["frechet"], v["frechet_half"]),
             _kernel(v, "kernel"),
         )
         for each in lengths
@@ -81,4 +81,4 @@ def _table(lengths: tuple[Length, ...], at: str) -> str:
 
 
 def _kernel(values: dict[str, float], key: str) -> str:
-    return f"{values[key]:.5f} ± {Z95 * values[f'{key}_error']:.5f}".replace("-", "−")
+    return within(values[key], Z95 * values[f"{key}_error"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 from unstir.bound.interval import Z95
@@ -13,7 +14,7 @@ from unstir.evaluation import receipt
 from unstir.evaluation.asked import Bar, silent
 from unstir.evaluation.quality import Quality
 from unstir.evaluation.report import bits, copies, distances, facts, films, repeating, samples, training
-from unstir.evaluation.report.markup import Section
+from unstir.evaluation.report.markup import Section, within
 from unstir.evaluation.report.measured import Measured, measure
 from unstir.runs import Model, Run
 
@@ -74,7 +75,7 @@ def _page(run: Run, model: Model, measured: Measured, sections: Sequence[Section
         for what, value, beside in _key_figures(measured)
     )
     return Template(here.joinpath("page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{run.path.name}: {model.spec.source}"),
+        title=escape(f"{run.path.resolve().name}: {Path(model.spec.source).name}"),
         style=here.joinpath("page.css").read_text(encoding="utf-8"),
         lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training {items} seen.",
         key=key,
@@ -89,7 +90,7 @@ def _key_figures(measured: Measured) -> list[tuple[str, str, str]]:
     found = [
         (
             f"{bound.unit}, held-out data",
-            f"{bound.total:.3f} ± {bound.half_width:.3f}",
+            within(bound.total, bound.half_width),
             f"an upper bound, over {bound.items} items",
         )
     ]
@@ -99,13 +100,13 @@ def _key_figures(measured: Measured) -> list[tuple[str, str, str]]:
         found += [
             (
                 f"frechet@{at}",
-                f"{v['frechet']:.4f} ± {v['frechet_half']:.4f}",
+                within(v["frechet"], v["frechet_half"]),
                 f"{scores.samples:,} samples; two halves of the training data score {v['frechet_halves']:.4f}",
             ),
             (
                 f"kernel@{at}",
-                f"{v['kernel']:.5f} ± {Z95 * v['kernel_error']:.5f}".replace("-", "−"),
-                f"held-out data score {v['kernel_heldout']:.5f}".replace("score -", "score −"),
+                within(v["kernel"], Z95 * v["kernel_error"]),
+                f"held-out data score {within(v['kernel_heldout'], Z95 * v['kernel_heldout_error'])}",
             ),
         ]
     copied = copies.verdict(measured)
