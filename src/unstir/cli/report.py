@@ -36,6 +36,7 @@ def report_(
     from unstir.cli.opening import open_model, own_data
     from unstir.errors import UserError
     from unstir.evaluation import report
+    from unstir.runs.files import check_place
 
     if images < 2:
         raise UserError("--images must be at least 2, for an interval")
@@ -45,6 +46,7 @@ def report_(
     model = open_model(run)
     if not run.is_dir():
         raise UserError(f"{run} is one file of weights: a report is about a run's folder")
+    check_place(folder.report)
     dataset = own_data(model, data, same=True)
     with console.writing(folder.report):
         report.write(folder, model, dataset, data=data, images=images, samples=samples, bar=console.bar)

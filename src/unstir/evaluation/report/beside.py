@@ -102,14 +102,14 @@ def colours(symbols: int | None) -> np.ndarray:
     return np.array([*(tuple(round(255 * part) for part in colour) for colour in wheel), _UNKNOWN], np.uint8)
 
 
-def raster(rows: np.ndarray, symbols: int | None = None, *, pixels: int = _RASTER) -> Image.Image:
+def raster(rows: np.ndarray, symbols: int | None = None, *, across: int = _RASTER, down: int = _RASTER) -> Image.Image:
     """Bits, or symbols 0 … K-1, (N, D), as a picture: a row for each, every value a patch of its colour.
 
     Args:
-        symbols: K, or None for bits. pixels: each way that it fills, unless it is longer.
+        symbols: K, or None for bits. across, down: pixels that it fills, unless it is longer.
     """
     number, length = rows.shape
-    high, wide = max(1, pixels // number), max(1, pixels // length)
+    high, wide = max(1, down // number), max(1, across // length)
     drawn = colours(symbols)[rows.astype(np.int64)].repeat(high, axis=0).repeat(wide, axis=1)
     if high > 4:
         drawn[high - 1 :: high] = 255  # equal rows one below the other are still seen to be several

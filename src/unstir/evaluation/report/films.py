@@ -15,9 +15,9 @@ from unstir.evaluation.report.markup import Section, embedded, figure, line
 from unstir.noise import NoiseSource
 from unstir.runs import Model, Run
 
-_NARROW = 64  # sequences up to this length stand in a row of frames, longer ones beneath each other
+_NARROW = 100  # sequences up to this length stand in a row of frames, longer ones beneath each other
 _GAP = 8  # pixels between frames
-_BLOCK = 96  # pixels each way that a frame fills, unless it is longer
+_BLOCK, _WIDE = 96, 720  # pixels that a frame fills: down and, in a row, across; and those beneath each other across
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,9 @@ def _strip(model: Model, frames: Sequence[np.ndarray]) -> Image.Image:
 
 def _blocks(frames: Sequence[np.ndarray], symbols: int | None) -> Image.Image:
     """Each frame (N, D) a block of rows: side by side, or beneath each other where the rows are long."""
-    blocks = [np.asarray(beside.raster(x, symbols, pixels=_BLOCK).convert("RGBA")) for x in frames]
     side = int(frames[0].shape[1] <= _NARROW)
+    across = _BLOCK if side else _WIDE
+    blocks = [np.asarray(beside.raster(x, symbols, across=across, down=_BLOCK).convert("RGBA")) for x in frames]
     gap = [(0, 0), (0, 0), (0, 0)]
     gap[side] = (0, _GAP)  # of zeros: transparent
     return Image.fromarray(np.concatenate([np.pad(block, gap) for block in blocks], axis=side))

@@ -84,17 +84,19 @@ def measure(
         samples: of each number of steps; 0 for none.
     """
     began = time.perf_counter()
-    reference, withheld = None, "no samples were asked for"
-    if samples:
-        with bar("features of the data", "items") as update:
-            reference, withheld = _reference(model, dataset, update)
     asked = Asked(
-        metrics=("bound", "yardsticks", *(() if withheld else _OF_SAMPLES)),
+        metrics=("bound", "yardsticks", *(_OF_SAMPLES if samples else ())),
         images=images,
         samples=samples or Asked.samples,
         batch=64 if model.spec.kind == "image" else 500,
     )
     asked.check(model)
+    reference, withheld = None, "no samples were asked for"
+    if samples:
+        with bar("features of the data", "items") as update:
+            reference, withheld = _reference(model, dataset, update)
+        if reference is None:
+            asked = replace(asked, metrics=("bound", "yardsticks"))
     answers = answer(asked, model, dataset, bar)
     made = receipt.of(asked, answers, model, dataset, run=str(run.path), data=data, seconds=time.perf_counter() - began)
     rate_items = max(2, images // _RATE_SHARE) if model.spec.kind == "image" else images
