@@ -8,6 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
+SAMPLES = 300  # of each number of steps: a demonstration should not keep one waiting
+
+
 def demo_(
     *,
     out: Path = Path("runs/demo"),
@@ -29,4 +32,4 @@ def demo_(
     from unstir.cli.train import train_
 
     train_("digits", out=out, minutes=minutes)
-    report_(out, json=json)
+    report_(out, samples=SAMPLES, json=json)

@@ -21,7 +21,7 @@ def section(run: Run, measured: Measured) -> Section:
     """The verdict with its tests, the pictures, and what the training data hold twice."""
     found, drawn = measured.answers.results.get("memorising"), measured.answers.drawn
     if not isinstance(found, Memorising) or drawn is None:
-        return Section(TITLE, markup.said(f"Not measured: {measured.withheld}."))
+        return Section(TITLE, measured.why_not(run))
     command = measured.command(run, "memorising")
     body = markup.said(
         f"{len(drawn.x):,} samples: {found.verdict}. For each sample and each held-out item the distance to its nearest training "

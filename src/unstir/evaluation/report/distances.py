@@ -20,7 +20,7 @@ _FLOORS = {"two halves of the training data": "frechet_halves", "held-out data":
 def section(run: Run, measured: Measured) -> Section:
     lengths = measured.lengths
     if not lengths:
-        return Section(TITLE, markup.said(f"Not measured: {measured.withheld}."))
+        return Section(TITLE, measured.why_not(run))
     first = lengths[0].quality
     at = f"@{first.extractor}"
     floors = {name: first.values[key] for name, key in _FLOORS.items()}

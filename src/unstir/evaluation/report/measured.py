@@ -14,17 +14,17 @@ from unstir.evaluation.asked import Answers, Asked, Bar, answer
 from unstir.evaluation.likelihood import Likelihood
 from unstir.evaluation.quality import Quality, Reference
 from unstir.evaluation.rate import Rate
-from unstir.evaluation.report.markup import line
+from unstir.evaluation.report.markup import line, said, typed
 from unstir.evaluation.sampling import Sampling, draw
 from unstir.runs import Model, Run
 
 LENGTHS = {True: (5, 10, 20, 50), False: (50, 100, 200)}
 """Numbers of steps that are compared, of real numbers and of values that jump."""
 
+NOT_ASKED = "no samples were asked for"
 _OF_SAMPLES = ("frechet", "kernel", "memorising")
-_RATE_SHARE = (
-    16  # the curve of rates takes all T network calls an item, the bound about 100: it gets as many fewer items
-)
+_RATE_SHARE = 16
+"""The curve of rates takes all T network calls an item, the bound about 100: of pictures it gets as many fewer items."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,16 @@ class Measured:
         assert isinstance(found, Likelihood)
         return found
 
+    def why_not(self, run: Run) -> str:
+        """What stands in place of what was measured on samples, and how to have it if it was only not asked for."""
+        again = typed(line("report", run)) if self.withheld == NOT_ASKED else ""
+        return said(f"Not measured: {self.withheld}.") + again
+
+    @property
+    def sampled(self) -> bool:
+        """Whether there were samples."""
+        return bool(self.lengths)
+
     def command(self, run: Run, *metrics: str, **changed: Any) -> str:
         """The line that measures these again as they were measured here."""
         about_samples = set(metrics) & set(_OF_SAMPLES)
@@ -91,7 +101,7 @@ def measure(
         batch=64 if model.spec.kind == "image" else 500,
     )
     asked.check(model)
-    reference, withheld = None, "no samples were asked for"
+    reference, withheld = None, NOT_ASKED
     if samples:
         with bar("features of the data", "items") as update:
             reference, withheld = _reference(model, dataset, update)

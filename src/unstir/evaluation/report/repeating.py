@@ -22,8 +22,13 @@ def place(run: Run, measured: Measured) -> Path:
 def section(run: Run, measured: Measured) -> Section:
     made = measured.receipt
     text = json.dumps(made, indent=1, ensure_ascii=False)
+    rests = (
+        "the likelihood, the distances at the usual number of steps and the copies"
+        if measured.sampled
+        else "the likelihood"
+    )
     body = (
-        markup.said("What the numbers of the likelihood, the distances at the usual number of steps and the copies rest on.")
+        markup.said(f"What the numbers of {rests} rest on.")
         + table("what is needed to repeat the numbers", (), [(name, escape(value)) for name, value in _facts(made)])
         + f"<details><summary>The receipt as JSON</summary><pre>{escape(text)}</pre></details>"
         + "<p>The first line measures these numbers anew, the second measures what the receipt beside this report says "
