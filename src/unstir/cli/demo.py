@@ -7,7 +7,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-
 SAMPLES = 300  # of each number of steps: a demonstration should not keep one waiting
 
 
