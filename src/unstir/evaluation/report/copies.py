@@ -34,8 +34,10 @@ def section(run: Run, measured: Measured) -> Section:
         [_row(space) for space in found.spaces.values()],
         numbers=range(1, 8),
     )
-    body += typed(command) + _suspects(found)
-    if measured.answers.sheet is not None:
+    body += _suspects(found)
+    if measured.answers.sheet is None:
+        body += typed(command)
+    else:
         caption = f"samples, each followed by the training pictures nearest to it in {' and '.join(found.spaces)}"
         body += figure(
             embedded(measured.answers.sheet, caption),
