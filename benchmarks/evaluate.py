@@ -25,10 +25,10 @@ import torch
 from unstir.data import Split, load
 from unstir.data.codec import LEVELS
 from unstir.evaluation import extractors
-from unstir.evaluation.distances import frechet_distance, kernel_distance
-from unstir.evaluation.manifold import precision_recall
 from unstir.evaluation.quality import Reference, measure
 from unstir.evaluation.sampling import Drawn, Sampling
+from unstir.evaluation.sets.distances import frechet_distance, kernel_distance
+from unstir.evaluation.sets.manifold import precision_recall
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ import torch
 
 from unstir.data import DataSpec, load, to_float
 from unstir.errors import UserError
-from unstir.evaluation.distances import frechet_distance, moments
 from unstir.evaluation.extractors import Components, Extractor, RandomFilters, cached, find
+from unstir.evaluation.sets.distances import frechet_distance, moments
 
 
 def _distance(features: Extractor, first: torch.Tensor, second: torch.Tensor) -> float:

@@ -18,8 +18,8 @@ from tests.evaluation.test_extractors import PICTURES, POINTS
 from unstir.data import Dataset, DataSpec, Split, load
 from unstir.data.codec import Codec, Scaling
 from unstir.errors import UserError
-from unstir.evaluation.distances import frechet_distance
 from unstir.evaluation.extractors import classifier, find
+from unstir.evaluation.sets.distances import frechet_distance
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ import torch
 from unstir.data import Split
 from unstir.errors import UserError
 from unstir.evaluation import extractors, quality
-from unstir.evaluation.distances import frechet_distance, kernel_distance
 from unstir.evaluation.extractors import Components
-from unstir.evaluation.manifold import precision_recall
 from unstir.evaluation.sampling import Sampling, draw
+from unstir.evaluation.sets.distances import frechet_distance, kernel_distance
+from unstir.evaluation.sets.manifold import precision_recall
 from unstir.runs import Model, dataset, heldout, load, training
 
 

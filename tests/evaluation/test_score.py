@@ -23,8 +23,8 @@ from unstir.data import Dataset, DataSpec, Split
 from unstir.denoisers import Denoiser
 from unstir.errors import UserError
 from unstir.evaluation import score
-from unstir.evaluation.auroc import auroc
 from unstir.evaluation.score import Scores
+from unstir.evaluation.sets.auroc import auroc
 from unstir.noise import NoiseSource
 from unstir.processes import Categorical
 from unstir.runs import Model

@@ -26,9 +26,9 @@ def compare_(
         The values as JSON on stdout.
     """
     from unstir.cli import console
-    from unstir.evaluation import agreement, receipt
+    from unstir.evaluation import comparison, receipt
 
-    found = agreement.compared([(str(path), receipt.read(path)) for path in receipts])
+    found = comparison.compared([(str(path), receipt.read(path)) for path in receipts])
     if json:
         console.give(found.to_json())
     else:

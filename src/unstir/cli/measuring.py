@@ -8,7 +8,7 @@ from pathlib import Path
 from unstir.cli import console
 from unstir.cli.opening import open_model, own_data
 from unstir.errors import UserError
-from unstir.evaluation import agreement, receipt
+from unstir.evaluation import receipt, repetition
 from unstir.evaluation.asked import Answers, Asked, answer
 from unstir.runs.files import check_place
 
@@ -57,7 +57,7 @@ def check_target(target: Path) -> None:
     check_place(target)
 
 
-def repeat(path: Path, run: Path | None, data: str | None) -> agreement.Repeated:
+def repeat(path: Path, run: Path | None, data: str | None) -> repetition.Repeated:
     """What a receipt says, measured again.
 
     Args:
@@ -76,10 +76,10 @@ def repeat(path: Path, run: Path | None, data: str | None) -> agreement.Repeated
     model = open_model(run, weights=then["model"]["weights"])
     asked.check(model)
     dataset = own_data(model, data or named)
-    agreement.check_same(then, model, dataset)
+    repetition.check_same(then, model, dataset)
     began = time.perf_counter()
     answers = answer(asked, model, dataset, console.bar)
     now = receipt.of(
         asked, answers, model, dataset, run=str(run), data=data or named, seconds=time.perf_counter() - began
     )
-    return agreement.repeated(then, now)
+    return repetition.repeated(then, now)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unstir.data import Split
-    from unstir.evaluation.auroc import Auroc
+    from unstir.evaluation.sets.auroc import Auroc
     from unstir.runs import Model
 
 

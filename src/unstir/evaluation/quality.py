@@ -13,11 +13,17 @@ from torch import Tensor
 from unstir.data import Dataset, Split
 from unstir.errors import UserError
 from unstir.evaluation import extractors
-from unstir.evaluation.distances import extrapolated_frechet, frechet_distance, frechet_from, kernel_distance, moments
 from unstir.evaluation.extractors import Extractor
-from unstir.evaluation.manifold import precision_recall
-from unstir.evaluation.resampling import bootstrap_interval, halves
 from unstir.evaluation.sampling import Drawn
+from unstir.evaluation.sets.distances import (
+    extrapolated_frechet,
+    frechet_distance,
+    frechet_from,
+    kernel_distance,
+    moments,
+)
+from unstir.evaluation.sets.manifold import precision_recall
+from unstir.evaluation.sets.resampling import bootstrap_interval, halves
 from unstir.runs import Model
 
 Progress = Callable[[int, int], None]

@@ -80,6 +80,7 @@ def of(
         "model": {
             "hash": weights_hash(model),
             "weights": model.weights,
+            "average": {"kind": "power", "width": model.config.ema_width} if model.weights == "ema" else None,
             "images": model.images,
             "trained_on": model.spec.hash,
             "parameters": sum(p.numel() for p in model.denoiser.network.parameters()),
@@ -141,3 +142,8 @@ def question(receipt: Receipt) -> tuple[Asked, str | None]:
     asked = dict(receipt["asked"])
     data = asked.pop("data", None)
     return Asked.from_json(asked), data
+
+
+def short(value: Any) -> str:
+    """For sentences: as text, with hashes cut to their first 12 digits."""
+    return " ".join(word[:12] + "…" if len(word) == 64 else word for word in str(value).split())

@@ -26,8 +26,8 @@ from unstir.data import Dataset, Split
 from unstir.data.split import row_hashes
 from unstir.denoisers import DenoiserBase, Prediction, PredictionBase
 from unstir.errors import UserError
-from unstir.evaluation.auroc import Auroc, auroc
 from unstir.evaluation.likelihood import unit_of
+from unstir.evaluation.sets.auroc import Auroc, auroc
 from unstir.evaluation.yardsticks import encoded
 from unstir.runs import Model
 from unstir.samplers import DDIM
@@ -72,7 +72,7 @@ class Scores:
         csv.writer(file, lineterminator="\n").writerows(self.rows())
 
     def apart(self, strange: Sequence[str]) -> dict[str, Auroc]:
-        """How well each score tells items of these classes from all others: see :func:`~unstir.evaluation.auroc.auroc`.
+        """How well each score tells items of these classes from all others: see :func:`~unstir.evaluation.sets.auroc.auroc`.
 
         Raises:
             UserError: as :func:`check_strange`, and where there are fewer than two items on a side.

@@ -16,8 +16,8 @@ from unstir import data
 from unstir.bound import mean_interval, variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.denoisers import Clipped
-from unstir.evaluation.distances import frechet_distance
 from unstir.evaluation.extractors import RandomFilters
+from unstir.evaluation.sets.distances import frechet_distance
 from unstir.networks import presets
 from unstir.noise import NoiseSource
 from unstir.reproduce import DataMissing

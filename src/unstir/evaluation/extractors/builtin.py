@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unstir.evaluation.distances import moments
 from unstir.evaluation.extractors.base import Fit, identity
+from unstir.evaluation.sets.distances import moments
 
 FILTERS, SIDE = 64, 3
 KEPT = 32

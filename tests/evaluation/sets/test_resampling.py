@@ -10,9 +10,9 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from unstir.evaluation.distances import frechet_distance, kernel_distance
-from unstir.evaluation.manifold import precision_recall
-from unstir.evaluation.resampling import bootstrap_interval, halves
+from unstir.evaluation.sets.distances import frechet_distance, kernel_distance
+from unstir.evaluation.sets.manifold import precision_recall
+from unstir.evaluation.sets.resampling import bootstrap_interval, halves
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unstir.errors import UserError
-from unstir.evaluation.agreement import compared, numbers, repeated, unlike
+from unstir.evaluation.comparison import compared, unlike
+from unstir.evaluation.repetition import numbers, repeated
 
 VERSIONS = {"python": "3.12", "torch": "2.13.0"}
 
@@ -25,7 +26,7 @@ def receipt(**changes: Any) -> dict[str, Any]:
         "model": {"hash": "b" * 64, "weights": "ema", "images": 1000},
         "extractor": {"name": "random-filters-v1", "hash": "c" * 64},
         "results": {
-            "bound": {"unit": "bits/dim", "total": 3.0, "half_width": 0.1, "items": 256, "per_step": [1.0, 2.0]},
+            "bound": {"unit": "bits/dim", "total": 3.0, "half_width": 0.1, "items": 256, "chain": 1000, "per_step": [1.0, 2.0]},
             "quality": {
                 "extractor": "random-filters-v1", "samples": 500, "real": 1000, "heldout": 100, "drawn": "ddim",
                 "values": {"frechet": 0.01, "frechet_half": 0.004, "kernel": 1e-4, "kernel_error": 5e-4},
@@ -47,8 +48,8 @@ def test_a_receipt_agrees_with_itself_to_the_last_bit() -> None:
     assert same.agrees
     assert "to the last bit" in same.table()
     assert same.to_json()["identical"]
-    # total, half_width, items, two entries of per_step as one; samples, real, heldout and four values
-    assert same.to_json()["numbers"] == 11
+    # total, half_width, items, chain, two entries of per_step as one; samples, real, heldout and four values
+    assert same.to_json()["numbers"] == 12
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_numbers_agree_within_rounding_alone(name: str, value: Any, agrees: bool
     assert found.agrees == agrees
     if not agrees:
         assert name.removeprefix("results__").replace("__", ".") in found.table()
-        assert "does not agree: 1 of 11" in found.table()
+        assert "does not agree: 1 of 12" in found.table()
 
 
 def test_a_number_that_is_missing_does_not_agree() -> None:
@@ -123,7 +124,8 @@ def test_other_weights_samplers_and_seeds_do_compare() -> None:
     found = compared([("one.json", receipt()), ("two.json", other)])
     assert found.values["bits/dim (bound)"] == [3.0, 2.5]
     assert "frechet@random-filters-v1" in found.table()
-    assert "2.5000 ± 0.1000" in found.table()
+    assert "2.50000 ± 0.10000" in found.table()
+    assert "-0.50000 ± 0.14142" in found.table()
 
 
 def test_only_what_both_have_is_asked() -> None:

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from unstir.evaluation import distances
-from unstir.evaluation.distances import (
+from unstir.evaluation.sets import distances
+from unstir.evaluation.sets.distances import (
     discrepancy,
     extrapolated_frechet,
     frechet_distance,
     kernel_distance,
     moments,
 )
-from unstir.evaluation.resampling import halves
+from unstir.evaluation.sets.resampling import halves
 
 F64 = torch.float64
 
