@@ -15,7 +15,7 @@ from tests.oracles import gaussian
 from tests.oracles.curves import SCHEDULES, Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser, through
 from unstir.bound import Bound, decoder_nats, step_nats, variational_bound
-from unstir.bound.variational import _strata
+from unstir.bound.variational import strata
 from unstir.denoisers import Condition, Denoiser, EmpiricalDenoiser, Prediction
 from unstir.noise import NoiseSource, TwoPoint
 from unstir.processes import Gaussian
@@ -443,11 +443,11 @@ def test_no_call_edits_its_inputs() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 999, 3999])
 @pytest.mark.parametrize("terms", [1, 2, 5, 30, 998])
 def test_strata_part_the_steps_and_grow(steps: int, terms: int) -> None:
-    strata = _strata(steps, terms)
-    assert len(strata) <= min(terms, steps)
-    assert [place for first, size in strata for place in range(first, first + size)] == list(range(1, steps + 1))
-    assert strata[0][1] <= strata[-1][1]
-    assert _strata(steps, None) == _strata(steps, steps) == [(i, 1) for i in range(1, steps + 1)]
+    cut = strata(steps, terms)
+    assert len(cut) <= min(terms, steps)
+    assert [place for first, size in cut for place in range(first, first + size)] == list(range(1, steps + 1))
+    assert cut[0][1] <= cut[-1][1]
+    assert strata(steps, None) == strata(steps, steps) == [(i, 1) for i in range(1, steps + 1)]
 
 
 class EveryPlace(TwoPoint):
@@ -465,7 +465,7 @@ class EveryPlace(TwoPoint):
 def test_the_estimate_from_some_terms_is_unbiased(terms: int) -> None:
     """Averaged over every choice of places, exactly, it is the whole bound: for any number of terms."""
     schedule = LinearBeta.rescaled(13)
-    sizes = [size for _, size in _strata(12, terms)]
+    sizes = [size for _, size in strata(12, terms)]
     assert len(sizes) < 12
     n = math.lcm(*sizes)
     x0, noise = _corners(M, V)

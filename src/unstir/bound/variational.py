@@ -191,9 +191,9 @@ def variational_bound(
     last, prior = process.marginal(x0, process.T), process.prior(x0.shape, _floating(x0), x0.device)
     on_chain = torch.tensor(chain, dtype=torch.float64, device=x0.device)
     above = chain[1] if len(chain) > 1 else None
-    strata = _strata(len(chain) - 1, terms)
+    cut = strata(len(chain) - 1, terms)
     parts, square_errors, calls = [], [], 0
-    for k, (first, size) in enumerate([(0, 1), *strata]):
+    for k, (first, size) in enumerate([(0, 1), *cut]):
         drawn = []
         for draw in range(draws):
             # Which place of the chain each sample looks at; in a stratum of one there is no choice.
@@ -213,7 +213,7 @@ def variational_bound(
         parts.append(values.mean(0))
         square_errors.append(values.var(0) / draws if draws > 1 else torch.zeros_like(parts[0]))
         if progress:
-            progress(calls, draws * (len(strata) + (decoder != "forward")))
+            progress(calls, draws * (len(cut) + (decoder != "forward")))
     convention = None
     if decoder == "forward":
         first_step = process.marginal(x0, chain[0])
@@ -221,7 +221,7 @@ def variational_bound(
         convention = Convention2015(edge, -nats(prior.log_prob(x0)))
     return Bound(
         prior=nats(last.kl(prior)),
-        steps=torch.stack(parts[1:], 1) if strata else parts[0].new_zeros(len(x0), 0),
+        steps=torch.stack(parts[1:], 1) if cut else parts[0].new_zeros(len(x0), 0),
         decoder=parts[0],
         dims=math.prod(x0.shape[1:]),
         density=decoder != "discretized" and process.continuous,
@@ -244,7 +244,7 @@ def _chain(times: Sequence[int | float] | Tensor | None, T: int) -> list[float]:
     return [float(t) for t in chain]
 
 
-def _strata(steps: int, terms: int | None) -> list[tuple[int, int]]:
+def strata(steps: int, terms: int | None) -> list[tuple[int, int]]:
     """The steps 1 … n cut into at most ``terms`` runs (first, size), their sizes growing geometrically."""
     if terms is None or terms >= steps:
         return [(i, 1) for i in range(1, steps + 1)]

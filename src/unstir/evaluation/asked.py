@@ -13,7 +13,7 @@ from PIL import Image
 from unstir.data import Dataset
 from unstir.errors import UserError
 from unstir.evaluation import chains, extractors, likelihood, memorising, ode, quality, rate, yardsticks
-from unstir.evaluation.extractors import Extractor
+from unstir.evaluation.quality import Reference
 from unstir.evaluation.sampling import Drawn, Sampling, draw
 from unstir.runs import Model
 
@@ -144,12 +144,12 @@ class Answers:
     """What was found, by name: ``bound``, ``yardsticks``, ``ode``, ``rate``, ``quality`` (of the distances), ``memorising``.
 
     Args:
-        extractor, drawn: of the measures of samples, where there were any.
+        reference, drawn: of the measures of samples, where there were any.
         sheet: samples beside the training pictures nearest to them, where copies were looked for.
     """
 
     results: dict[str, Result] = field(default_factory=dict)
-    extractor: Extractor | None = None
+    reference: Reference | None = None
     drawn: Drawn | None = None
     sheet: Image.Image | None = None
 
@@ -239,7 +239,7 @@ class _Work:
             drawn = draw(
                 model, asked.samples, reference.extractor, asked.sampling(model), batch=asked.batch, progress=update
             )
-        found.extractor, found.drawn = reference.extractor, drawn
+        found.reference, found.drawn = reference, drawn
         measures = tuple(name for name in quality.MEASURES if name in asked.metrics)
         if measures:
             found.results["quality"] = quality.measure(drawn, reference, measures, asked.seed)

@@ -68,8 +68,9 @@ class Quality:
             f"{self.samples:,} samples ({self.drawn}) against {self.real:,} training items, beside {self.heldout:,} held-out ones"
         ]
         if "frechet" in self.measures:
+            fid = "FID, " if extractors.is_fid(at) else ""
             lines += [
-                f"frechet@{at}  {v['frechet']:.5f} ± {v['frechet_half']:.5f} (95 % interval); "
+                f"{fid}frechet@{at}  {v['frechet']:.5f} ± {v['frechet_half']:.5f} (95 % interval); "
                 f"with infinitely many samples {v['frechet_infinite']:.5f}",
                 f"    held-out data {v['frechet_heldout']:.5f}; two halves of the training data {v['frechet_halves']:.5f}",
             ]
@@ -122,11 +123,9 @@ def reference(
     Raises:
         UserError: where there is too little data.
     """
+    if few := too_few(dataset):
+        raise UserError(few)
     own, others = (split.take(split.spread(_MOST)) for split in (dataset.train, dataset.heldout))
-    if min(len(own), len(others)) < _FEWEST:
-        raise UserError(
-            f"sample quality takes {_FEWEST} items at least to learn from and to hold out, and here are fewer"
-        )
     extractor, number = find(model.inside(own.x).cpu()), len(own) + len(others)
 
     def seen(part: Split, before: int) -> Tensor:
@@ -137,6 +136,13 @@ def reference(
         return extractors.cached(extractor, part.x, model.inside, progress=update)
 
     return Reference(extractor, seen(own, 0), seen(others, len(own)), others)
+
+
+def too_few(dataset: Dataset) -> str:
+    """Why there is too little data to hold samples against; nothing where there is enough."""
+    if min(len(dataset.train), len(dataset.heldout)) >= _FEWEST:
+        return ""
+    return f"sample quality takes {_FEWEST} items at least to learn from and to hold out, and here are fewer"
 
 
 def measure(drawn: Drawn, reference: Reference, measures: tuple[str, ...] = MEASURES, seed: int = 0) -> Quality:

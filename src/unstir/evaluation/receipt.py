@@ -71,7 +71,7 @@ def of(
     """
     device = next(model.denoiser.parameters()).device
     typed = [Path(sys.argv[0]).name, *sys.argv[1:]] if command is None else list(command)
-    extractor, drawn = answers.extractor, answers.drawn
+    extractor, drawn = answers.reference and answers.reference.extractor, answers.drawn
     return {
         "receipt": FORMAT,
         "run": run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from unstir.bound.variational import _strata
+from unstir.bound.variational import strata
 from unstir.evaluation import likelihood
 from unstir.evaluation.likelihood import Likelihood
 from unstir.evaluation.rate import Rate
@@ -97,8 +97,8 @@ def _title(rate: Rate) -> str:
 def per_step(bound: Likelihood) -> Points:
     """(t, the cost of the step from t) by rising t: within a stratum of an estimate all steps share its mean, up to T."""
     chain = bound.times or range(1, bound.chain + 1)
-    strata = _strata(bound.chain - 1, bound.calls - 1)
-    points = [(float(chain[first]), share / size) for (first, size), share in zip(strata, bound.per_step)]
+    cut = strata(bound.chain - 1, bound.calls - 1)
+    points = [(float(chain[first]), share / size) for (first, size), share in zip(cut, bound.per_step)]
     return [*points, (float(chain[-1]), points[-1][1])] if points else points
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unstir.data import Dataset
-from unstir.errors import UserError
-from unstir.evaluation import extractors, quality, rate, receipt
+from unstir.evaluation import quality, rate, receipt
 from unstir.evaluation.asked import Answers, Asked, Bar, answer
 from unstir.evaluation.likelihood import Likelihood
 from unstir.evaluation.quality import Quality, Reference
@@ -101,27 +99,18 @@ def measure(
         batch=64 if model.spec.kind == "image" else 500,
     )
     asked.check(model)
-    reference, withheld = None, NOT_ASKED
+    withheld = NOT_ASKED
     if samples:
-        with bar("features of the data", "items") as update:
-            reference, withheld = _reference(model, dataset, update)
-        if reference is None:
+        withheld = quality.too_few(dataset)
+        if withheld:
             asked = replace(asked, metrics=("bound", "yardsticks"))
     answers = answer(asked, model, dataset, bar)
     made = receipt.of(asked, answers, model, dataset, run=str(run.path), data=data, seconds=time.perf_counter() - began)
     rate_items = max(2, images // _RATE_SHARE) if model.spec.kind == "image" else images
     with bar("measuring the rate", "network calls") as update:
         curve = rate.measure(model, dataset.heldout, images=rate_items, batch=asked.batch, progress=update)
-    lengths = () if reference is None else _lengths(asked, answers, model, reference, bar)
+    lengths = () if answers.reference is None else _lengths(asked, answers, model, answers.reference, bar)
     return Measured(asked, answers, curve, rate_items, lengths, withheld, data, made)
-
-
-def _reference(model: Model, dataset: Dataset, progress: Callable[..., None]) -> tuple[Reference | None, str]:
-    """The data as samples are held against it, or why there is too little of it."""
-    try:
-        return quality.reference(model, dataset, extractors.find(None, model.spec), progress=progress), ""
-    except UserError as error:
-        return None, str(error)
 
 
 def _lengths(asked: Asked, answers: Answers, model: Model, reference: Reference, bar: Bar) -> tuple[Length, ...]:
