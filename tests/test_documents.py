@@ -33,7 +33,7 @@ SMALL = {
     "train": {"--images": "128"},
     "features": {"--images": "64"},
     "sample": {"-n": "4", "--steps": "3"},
-    "evaluate": {"--images": "2", "--samples": "20", "--sample-steps": "1"},
+    "evaluate": {"--images": "2", "--terms": "2", "--samples": "20", "--sample-steps": "1"},
     "report": {"--images": "2", "--samples": "0"},
     "score": {"--limit": "4", "--reference": "4"},
 }
