@@ -140,3 +140,11 @@ def test_only_what_both_have_is_asked() -> None:
         compared([("one", one), ("two", nothing)])
     with pytest.raises(UserError, match="two receipts at least"):
         compared([("one", one)])
+
+
+def test_rows_of_a_table_are_compared_by_name() -> None:
+    rows = [{"name": "PNG", "value": 2.8, "half": 0.05}, {"name": "WebP", "value": 2.1, "half": None}]
+    then, now = receipt(results__yardsticks={"rows": rows}), receipt(results__yardsticks={"rows": copy.deepcopy(rows)})
+    assert repeated(then, now).agrees
+    now["results"]["yardsticks"]["rows"][1]["value"] = 2.2
+    assert "yardsticks.rows.WebP.value" in repeated(then, now).table()

@@ -14,7 +14,8 @@ from unstir.runs import Model
 
 CLOSE, SHARE = 0.01, 0.1
 """A repeated number agrees within 1 % of itself or a tenth of its own interval: what other processors' rounding can do."""
-_NEVER_REPEATED = {"seconds"}
+_LEFT_OUT = {"suspects"}
+"""Lists whose order rounding may change, and with it every entry; what they are chosen by is compared."""
 
 Value = float | list[float]
 
@@ -106,11 +107,16 @@ def numbers(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
     """All numbers of results by dotted name, each with how far its repetition may lie from it."""
     for key, value in results.items():
         name = f"{prefix}{key}"
+        if key in _LEFT_OUT:
+            continue
         if isinstance(value, Mapping):
             yield from numbers(value, f"{name}.")
-        elif key not in _NEVER_REPEATED and _is_value(value):
+        elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+            for i, each in enumerate(value):
+                yield from numbers(each, f"{name}.{each.get('name', i)}.")
+        elif _is_value(value):
             size = max(map(abs, value), default=0.0) if isinstance(value, list) else abs(value)
-            widths = [results.get(each) for each in (f"{key}_half", f"{key}_error", "half_width")]
+            widths = [results.get(each) for each in (f"{key}_half", f"{key}_error", "half_width", "half")]
             width = max((float(each) for each in widths if isinstance(each, int | float)), default=0.0)
             yield name, (value, max(CLOSE * size, SHARE * width))
 
