@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir import runs
-from unstir.data import Dataset, Split
+from unstir.data import Dataset
 from unstir.data.sources import path_of
 from unstir.errors import UserError
 from unstir.runs import Model, Run, load
@@ -23,11 +23,12 @@ def open_model(path: Path, weights: str = "ema") -> Model:
     return model
 
 
-def own_data(model: Model, data: str | None = None, *, same: bool = False) -> Dataset:
+def own_data(model: Model, data: str | None = None, *, same: bool = False, option: str = "--data") -> Dataset:
     """The model's own data, or other data prepared as its own were.
 
     Args:
         same: what is given must be the model's own data, wherever they lie now.
+        option: that names other data, for errors.
 
     Raises:
         UserError: when the data is not there, or of another kind or shape, or changed.
@@ -37,14 +38,12 @@ def own_data(model: Model, data: str | None = None, *, same: bool = False) -> Da
     if data is None and own is not None and not own.exists():
         raise UserError(
             f"{source}: no such file or folder; the run was trained on it as seen from another folder, or it has moved: "
-            "give --data PATH"
+            f"give {option} PATH"
         )
     if data is not None and same:
         config = replace(model.config, data=replace(model.config.data, source=data))
-        return runs.dataset(replace(model, config=config))
-    return runs.dataset(model, data)
-
-
-def heldout(model: Model, data: str | None = None, *, same: bool = False) -> Split:
-    """The held-out part of :func:`own_data`."""
-    return own_data(model, data, same=same).heldout
+        model, data = replace(model, config=config), None
+    try:
+        return runs.dataset(model, data)
+    except UserError as error:
+        raise UserError(str(error).replace("--data", option)) from None

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from unstir.data import Split
     from unstir.evaluation.sets.auroc import Auroc
-    from unstir.runs import Model
 
 
 def score_(
@@ -86,7 +85,7 @@ def score_(
 
     from unstir import runs
     from unstir.cli import console
-    from unstir.cli.opening import open_model
+    from unstir.cli.opening import open_model, own_data
     from unstir.errors import UserError
     from unstir.evaluation import score
     from unstir.runs.checkpoint import write_aside
@@ -113,9 +112,13 @@ def score_(
     for sentence in items.log:
         console.say(sentence)
     began = time.monotonic()
+
+    def own() -> Split:
+        return own_data(model, training, option="--training").train
+
     with console.bar("scoring", "items") as update:
         result = score.measure(
-            model, items, lambda: _training(model, training), scores=wanted, terms=terms or None, draws=draws, steps=steps,
+            model, items, own, scores=wanted, terms=terms or None, draws=draws, steps=steps,
             reference=reference, limit=limit, seed=seed, batch=batch, progress=update,
         )  # fmt: skip
     areas = result.apart(classes) if classes else {}
@@ -176,24 +179,6 @@ def _listed(strange: str, classes: Sequence[str]) -> list[str]:
     names = [strange] if strange in classes else [name.strip() for name in strange.split(",")]
     score.check_strange(names, classes)
     return names
-
-
-def _training(model: Model, named: str | None) -> Split:
-    from unstir import runs
-    from unstir.data.sources import path_of
-    from unstir.errors import UserError
-
-    source = model.config.data.source
-    own = path_of(source)
-    if named is None and own is not None and not own.exists():
-        raise UserError(
-            f"{source}: no such file or folder; it is what the run was trained on, which typicality and reconstruction are "
-            "beside: give --training PATH, or --scores bits"
-        )
-    try:
-        return runs.training(model, named)
-    except UserError as error:
-        raise UserError(str(error).replace("--data", "--training")) from None
 
 
 def _table(areas: dict[str, Auroc], classes: Sequence[str]) -> str:
