@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unstir.evaluation import receipt as receipts
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 UNSTIR = str(Path(sys.executable).parent / "unstir")
@@ -114,3 +116,30 @@ def test_links_and_pictures_are_there(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} points at {target}"
+
+
+def test_the_measured_table_is_that_of_its_receipts() -> None:
+    page = ROOT / "docs" / "evaluation.md"
+    text = page.read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    for column, name in enumerate(("mnist", "emoji", "heartbeat")):
+        receipt = receipts.read(ROOT / "docs" / "receipts" / f"{name}.json")
+        bound, values = receipt["results"]["bound"], receipt["results"]["quality"]["values"]
+        said = {
+            "bits, held out": f"{bound['total']:.3f} ± {bound['half_width']:.3f} {bound['unit']}, {bound['items']:,} items",
+            "frechet": f"{values['frechet']:.4f} ± {values['frechet_half']:.4f}",
+            "– of held-out data": f"{values['frechet_heldout']:.4f}",
+            "– of two halves of the training data": f"{values['frechet_halves']:.4f}",
+            "kernel (standard error)": f"{values['kernel']:.6f} ({values['kernel_error']:.6f})",
+            "features": receipt["extractor"]["name"],
+            "samples": f"{receipt['sampling']['number']:,}, {receipt['sampling']['sampler']}, {receipt['sampling']['steps']} steps",
+            "copies": receipt["results"]["memorising"]["verdict"],
+        }
+        if "precision" in values:
+            said["precision, recall"] = f"{values['precision']:.3f}, {values['recall']:.3f}"
+        said |= {row["name"]: f"{row['value']:.3f}" for row in receipt["results"]["yardsticks"]["rows"]}
+        for what, figure in said.items():
+            # "of held-out data" stands beneath several measures.
+            assert any(row[0] == what and figure in row[column + 1] for row in rows if len(row) == 4), (name, what)
+    own = receipts.read(ROOT / "docs" / "receipts" / "mnist-classifier.json")["results"]["quality"]["values"]
+    assert f"{own['frechet']:.2f} ± {own['frechet_half']:.2f}" in text
