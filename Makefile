@@ -44,6 +44,7 @@ types: $(VENV)/.dev
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/evaluate.py
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html

@@ -35,7 +35,7 @@ def test_it_says_everything_that_decides_the_numbers(made: Path, run: Path) -> N
     assert receipt["data"]["training"] > receipt["data"]["heldout"] > 0
     assert receipt["data"]["hash"] == receipt["model"]["trained_on"]
     assert receipt["model"]["weights"] == "ema"
-    assert receipt["extractor"]["name"] == "random-filters-v1"
+    assert receipt["extractor"]["name"] == "random-filters-v2"
     assert len(receipt["extractor"]["hash"]) == len(receipt["model"]["hash"]) == 64
     assert receipt["sampling"] == {
         "number": 20, "sampler": "ddim", "steps": 2, "spacing": "uniform", "label": None, "guidance": 1.0, "seed": 0,
@@ -114,7 +114,7 @@ def test_weights_compare_and_counts_do_not(run: Path, unstir: Command) -> None:
         assert ended.code == 0, ended.err
     ended = unstir("compare", run / "ema.json", run / "raw.json")
     assert ended.code == 0, ended.err
-    assert "frechet@random-filters-v1" in ended.out
+    assert "frechet@random-filters-v2" in ended.out
     assert len(json.loads(unstir("compare", run / "ema.json", run / "raw.json", "--json").out)["receipts"]) == 2
     ended = unstir("compare", run / "ema.json", run / "more.json")
     assert (ended.code, ended.out) == (2, "")

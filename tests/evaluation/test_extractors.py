@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from unstir.data import DataSpec, load, to_float
 from unstir.errors import UserError
-from unstir.evaluation.extractors import Components, Extractor, RandomFilters, cached, find
+from unstir.evaluation.extractors import Components, Extractor, LeadingFilters, RandomFilters, cached, find
 from unstir.evaluation.sets.distances import frechet_distance, moments
+from unstir.evaluation.sets.manifold import precision_recall
 
 
 def _distance(features: Extractor, first: torch.Tensor, second: torch.Tensor) -> float:
@@ -22,10 +24,32 @@ def digits() -> torch.Tensor:
 
 
 def test_on_its_own_data_features_are_centred_with_mean_square_1(digits: torch.Tensor):
-    features = RandomFilters.fitted(digits)(digits)
+    features = LeadingFilters.fitted(digits)(digits)
     assert features.shape == (len(digits), 32)
     assert float(features.mean(0).abs().max()) < 1e-7
     assert float(features.var(0).sum()) == pytest.approx(1)
+
+
+def test_each_axis_is_over_the_root_of_its_variance_and_their_mean(digits: torch.Tensor):
+    """In float64, from the definition: variances l / (l + mean l), no two axes together."""
+    features = RandomFilters.fitted(digits)(digits)
+    assert features.shape == (len(digits), 256)
+    plain = LeadingFilters.fitted(digits)
+    own = torch.cat([F.relu(F.conv2d(p.double(), plain.weight, plain.bias, padding=1)) for p in digits.split(500)])
+    variances = torch.linalg.eigvalsh(torch.cov(F.adaptive_avg_pool2d(own, 2).flatten(1).T))
+    found = torch.cov(features.T)
+    torch.testing.assert_close(found.diagonal(), variances / (variances + variances.mean()), rtol=1e-4, atol=1e-6)
+    assert float((found - found.diagonal().diag()).abs().max()) < 1e-6
+
+
+def test_noise_is_not_mistaken_for_data(digits: torch.Tensor):
+    """Grey noise has much of what the leading components look for, and stands far off all others."""
+    shuffled = digits[torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))]
+    first, second = shuffled[:600], shuffled[600:1200]
+    noise = (0.3 * torch.randn(first.shape, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
+    features = RandomFilters.fitted(digits)
+    assert precision_recall(features(first), features(noise)).precision == 0
+    assert precision_recall(features(first), features(second)).precision > 0.7
 
 
 def test_it_sees_what_means_and_covariances_of_pixels_do_not(digits: torch.Tensor):
@@ -52,7 +76,7 @@ def test_noise_and_a_missing_kind_take_samples_further_away(digits: torch.Tensor
 
 def test_pictures_that_are_all_alike_have_no_distance():
     alike = torch.zeros(5, 1, 8, 8)
-    for kind in (RandomFilters, Components):
+    for kind in (RandomFilters, LeadingFilters, Components):
         assert _distance(kind.fitted(alike), alike, alike) == pytest.approx(0)
 
 
@@ -90,7 +114,8 @@ PICTURES, POINTS = spec("image", 1, 8, 8), spec("points", 2, eight_bit=False)
 
 
 def test_the_default_suits_the_data(digits: torch.Tensor):
-    assert find(None, PICTURES)(digits).name == "random-filters-v1"
+    assert find(None, PICTURES)(digits).name == "random-filters-v2"
+    assert find("random-filters-v1", PICTURES)(digits).name == "random-filters-v1"
     assert find("components", PICTURES)(digits).name == "components-v1"
     assert find(None, POINTS)(torch.randn(30, 2)).name == "components-v1"
 
@@ -98,7 +123,7 @@ def test_the_default_suits_the_data(digits: torch.Tensor):
 @pytest.mark.parametrize(
     ("named", "data", "given", "said"),
     [
-        ("inception", PICTURES, "-1,1", "there are no features called 'inception'; there are random-filters, components, and files"),
+        ("inception", PICTURES, "-1,1", "there are no features called 'inception'; there are random-filters, random-filters-v1, components, and files"),
         ("inception.pth", PICTURES, "-1,1", "there is no file inception.pth"),
         ("random-filters", POINTS, "-1,1", "random-filters look at pictures, and this run is of points: use components"),
         ("components", PICTURES, "0,1", "an input range is for .onnx and .pt2 files"),

@@ -81,7 +81,7 @@ def test_pictures_are_seen_through_filters(digits_run: Path, unstir: Callable[..
     ended = unstir("evaluate", digits_run, "--metrics", "frechet,kernel", "--samples", 30, "--json")
     assert ended.code == 0, ended.err
     facts = json.loads(ended.out)["quality"]
-    assert facts["extractor"] == "random-filters-v1"
+    assert facts["extractor"] == "random-filters-v2"
     assert set(facts["values"]) == {
         "frechet", "frechet_half", "frechet_infinite", "frechet_heldout", "frechet_halves",
         "kernel", "kernel_error", "kernel_heldout", "kernel_heldout_error",
@@ -92,7 +92,7 @@ def test_pictures_are_seen_through_filters(digits_run: Path, unstir: Callable[..
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--features", "inception"), "there are no features called 'inception'; there are random-filters, components"),
+        (("--features", "inception"), "there are no features called 'inception'; there are random-filters, random-filters-v1, components"),
         (("--samples", 5), "sample quality takes at least 20 samples, not 5"),
         (
             ("--features", "random-filters"),

@@ -54,7 +54,7 @@ def find(named: str | Path | None, spec: DataSpec, *, input_range: str = "-1,1")
     if of_file:
         extractor = _of_file(path, spec, input_range)
         return lambda _: extractor
-    if named == "random-filters" and spec.kind != "image":
+    if named.startswith("random-filters") and spec.kind != "image":
         raise UserError(f"random-filters look at pictures, and this run is of {spec.kind}: use components")
     return FITTED[named]
 
