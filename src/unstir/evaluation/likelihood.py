@@ -25,6 +25,9 @@ PARTS = {
     "decoder": "-log p(x0 | x_1)",
 }
 """What the parts of the total are, whatever the data: in the table and in the report."""
+_PILOT = (
+    64  # items, whose spread is to tell how many more it takes: of fewer, skewed values often show too little of it
+)
 
 
 @dataclass(frozen=True)
@@ -141,11 +144,13 @@ def measure(
     """The bound on items spread evenly over a split: bits/dim for 8-bit data, else bits per item in the data's own units.
 
     Args:
-        images: how many items; with ``within`` those whose spread tells how many more it takes.
+        images: how many items; with ``within`` those whose spread tells how many more it takes, 64 at least.
         within: half of the interval that is wanted, in the result's unit. In two stages (Stein 1945): with the spread s of n items
-            ``max(n, ⌈(t s / within)²⌉)`` are measured, t Student's quantile of n - 1 degrees of freedom, and the half width is
-            ``t s / sqrt`` of their number; the mean's interval keeps its promise for values that are normal, although their number
-            was chosen on the way. Where there are not so many, it is all of them, and the interval theirs.
+            ``max(n, ⌈(t s / within)²⌉)`` are measured, t Student's quantile of n - 1 degrees of freedom. The half width is the larger
+            of ``t s / sqrt`` of their number, which keeps its promise for values that are normal although their number was chosen
+            on the way, and that of the mean of them all: the first n of skewed values may have shown too little spread. Where
+            that is still above ``within`` it goes on in the same way with the spread of them all (Chow & Robbins 1965). Where
+            there are not so many, it is all of them, and the interval theirs.
         times: of the chain, rising to T, instead of all of 1 … T. spacing: how they were chosen, for the table.
         given_labels: bound -log p(x | class) with each item's class instead of -log p(x), the figure others publish.
         terms: None for all T terms; a number for an unbiased estimate from at most so many, whose error is in the interval.
@@ -153,7 +158,7 @@ def measure(
     """
     unit, labels = unit_of(model.spec), heldout.labels if given_labels else None
     index = heldout.spread(images) if within is None else _evenly(len(heldout))
-    pilot = min(images, len(index))
+    pilot = min(images if within is None else max(images, _PILOT), len(index))
     if within is not None and (not within > 0 or pilot < 2):
         raise UserError(f"an interval of ± {within:g} is wanted from {pilot} items: it takes 2, and must be above 0")
     told = progress or (lambda calls, of: None)
@@ -178,10 +183,15 @@ def measure(
     total, half_width = mean_interval(look(0, pilot))
     if within is not None and half_width > within:
         spread = half_width * math.sqrt(pilot)  # t s
-        wanted = math.ceil((spread / within) ** 2) if math.isfinite(spread) else len(index)
-        total, half_width = mean_interval(look(pilot, min(wanted, len(index))))
-        if wanted <= len(index):
-            half_width = spread / math.sqrt(wanted)
+        seen = pilot
+        while half_width > within and seen < len(index):
+            ratio = half_width * math.sqrt(seen) / within
+            # The ratio may be infinite, or its square too large for a number.
+            wanted = math.ceil(ratio**2) if ratio <= math.sqrt(len(index)) else len(index)
+            begin, seen = seen, min(max(wanted, seen + 1), len(index))
+            total, half_width = mean_interval(look(begin, seen))
+            if seen < len(index):
+                half_width = max(half_width, spread / math.sqrt(seen))
     nats, dims = torch.cat(taken), math.prod(model.spec.shape)
     report = prior_report(model, float(nats[:, 0].mean()) / (dims * math.log(2)), squares / (len(nats) * dims))
     nats[:, 1] += unit.shift
