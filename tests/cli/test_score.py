@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests import small
+from unstir.cli import console
 from unstir.evaluation import score
 
 Command = Callable[..., Any]
@@ -68,6 +70,27 @@ def test_far_off_points_are_found(points_run: Path, table: Path, unstir: Command
         near = [float(row[name]) for row in rows if row["label"] == "near"]
         assert area["value"] == pytest.approx(np.mean([f > n for f in far for n in near]), abs=1e-6)
         assert f"{area['value']:.3f}  {area['low']:.3f} … {area['high']:.3f}" in ended.err
+
+
+@pytest.mark.parametrize("scores", ["bits,typicality,reconstruction", "bits"])
+def test_the_strangest_are_named_and_which_column_tells(
+    points_run: Path, table: Path, unstir: Command, tmp_path: Path, scores: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_plain", functools.partial(console._plain, interval=0))
+    line = ("score", points_run, table, "--out", tmp_path / "x.csv", "--scores", scores, *QUICK)
+    ended = unstir(*line, "--strange", "near")
+    assert ended.code == 0, ended.err
+    column = "reconstruction" if "reconstruction" in scores else "bits_per_item"
+    rows = sorted(read((tmp_path / "x.csv").read_text()), key=lambda row: -float(row[column]))
+    lines = ended.err.splitlines()
+    first = lines.index(f"the strangest by {column}:") + 1
+    assert [line.split()[0] for line in lines[first : first + 10]] == [row["name"] for row in rows[:10]]
+    assert "bits_per_item mislead where things are simple" in lines[first + 10]
+    # The near ones are anything but strange: the area says so, and that it does.
+    (told,) = [line for line in lines if line.strip().startswith(f"{column} ") and "…" in line]
+    assert "points the other way" in told
+    assert ("6 of them training items" in ended.err) == (scores != "bits")
+    assert "the strangest" not in unstir(*line, "--json").err
 
 
 def test_pictures_are_made_the_runs_and_called_by_their_files(
@@ -151,6 +174,9 @@ def test_data_that_have_moved_are_asked_for(
         ("{run} {table} --out {tmp}/mine.csv/x.csv", "is not a folder"),
         ("{run} {table} --out - --json", "both write to stdout"),
         ("{run} {table} --scores luck", "there is no score called 'luck'; there are bits, typicality, reconstruction"),
+        ("{run} {table} --strange far --limit 1", "1 of the items are strange and 0 are not"),
+        ("{run} {table} --seed -5", "a seed is a whole number from 0 to 2^63 - 1, not -5"),
+        ("{run} {table} --out /proc/x.csv", "/proc does not allow it"),
         ("{run} {table} --draws 1", "--draws"),
         ("{run} {table} --limit 0", "--limit"),
         ("{run} {table} --steps 51", "--steps must be from 1 to this chain's 50"),
@@ -158,13 +184,21 @@ def test_data_that_have_moved_are_asked_for(
     ],
 )
 def test_bad_input_is_one_line_and_leaves_everything(
-    points_run: Path, points_file: Path, table: Path, unstir: Command, tmp_path: Path, words: str, said: str
+    points_run: Path,
+    points_file: Path,
+    table: Path,
+    unstir: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    said: str,
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "mine.csv").write_text("diary\n")
     np.save(tmp_path / "wide.npy", np.zeros((4, 3), np.float32) + np.arange(4)[:, None])
     places = {"run": points_run, "table": table, "points": points_file, "tmp": tmp_path, "wide": tmp_path / "wide.npy"}
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(score, "measure", lambda *_, **__: pytest.fail("it was measured first"))
     line = [word.format(**places) for word in words.split()]
     ended = unstir("score", *line, *QUICK, *(() if "--out" in words else ("--out", tmp_path / "new.csv")))
     assert (ended.code, ended.out) == (2, "")

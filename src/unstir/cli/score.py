@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unstir.data import Split
+    from unstir.evaluation.score import Scores
     from unstir.evaluation.sets.auroc import Auroc
 
 
@@ -54,10 +55,12 @@ def score_(
         With commas between. bits: the bound on -log p, which alone takes simple pictures for familiar, whatever they show; and
         bits_less_png, what is left of it once what PNG needs is taken off. typicality: how far the bits are from those of
         training items, on either side. reconstruction: how wrong the model is about an item that it sees through noise, in
-        spreads of training items' errors.
+        spreads of training items' errors. Look at it first: bits mislead where things are simple, bits_less_png where they are
+        like noise. It is made from error_t… for three times t, little, half and much noise: how far off an item is that is
+        rebuilt from its version at time t (mean square error of numbers, bits a value of bits and symbols).
     strange: str
         Which of the data's classes are strange, with commas between: each score is then told how well it finds them, as the
-        area under the ROC curve (0.5 is luck, 1 perfect).
+        area under the ROC curve (0.5 is luck, 1 perfect; below 0.5 the strange ones score lower).
     terms: int
         About how many terms of the bound are looked at in each draw, for an unbiased estimate; 0 for all of them, once.
     draws: int
@@ -98,6 +101,8 @@ def score_(
         or (limit is not None and limit < 1)
     ):
         raise UserError("--batch and --limit must be at least 1, --terms 0, --draws and --reference 2")
+    if not 0 <= seed < 1 << 63:
+        raise UserError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed}")
     wanted = [name.strip() for name in scores.split(",")]
     target = None if out == "-" else Path(out) if out else (run if run.is_dir() else run.parent) / "scores.csv"
     if target is None and json:
@@ -109,16 +114,25 @@ def score_(
     items = runs.everything(model, data)
     labelled = items.train.labels is not None
     classes = _listed(strange, items.spec.classes if labelled else ()) if strange is not None else []
+    if classes:
+        score.check_apart(items, classes, limit)
     for sentence in items.log:
         console.say(sentence)
     began = time.monotonic()
 
-    def own() -> Split:
-        return own_data(model, training, option="--training").train
+    usual: Split | None = None
+    unit = "items"
+    if set(wanted) != {"bits"}:
+        usual = own_data(model, training, option="--training").train
+        unit = f"items, {len(usual.spread(reference)):,} of them training items"
 
-    with console.bar("scoring", "items") as update:
+    def beside() -> Split:
+        assert usual is not None  # bits alone are beside nothing
+        return usual
+
+    with console.bar("scoring", unit) as update:
         result = score.measure(
-            model, items, own, scores=wanted, terms=terms or None, draws=draws, steps=steps,
+            model, items, beside, scores=wanted, terms=terms or None, draws=draws, steps=steps,
             reference=reference, limit=limit, seed=seed, batch=batch, progress=update,
         )  # fmt: skip
     areas = result.apart(classes) if classes else {}
@@ -137,6 +151,8 @@ def score_(
         console.say(f"typicality and reconstruction are beside {result.reference:,} training items")
     if areas:
         console.say(_table(areas, classes))
+    if not json:
+        console.say(_strangest(result))
     if json:
         console.give(
             {
@@ -181,8 +197,31 @@ def _listed(strange: str, classes: Sequence[str]) -> list[str]:
     return names
 
 
+def _strangest(result: Scores) -> str:
+    """The strangest items, and which column to trust."""
+    named = result.strangest()
+    width = max(len(name) for name, _ in named)
+    lines = [f"the strangest by {result.telling}:", *(f"  {name:<{width}}  {value:.4g}" for name, value in named)]
+    says = {
+        "reconstruction": "look at reconstruction first",
+        "typicality": "typicality alone does not see what is strange and yet as long as training items are",
+    }.get(result.telling, "reconstruction, which was not measured, would tell more")
+    misled = [
+        f"{name} mislead{'s' if name == 'bits_less_png' else ''} {where}"
+        for name, where in (
+            ("bits_per_dim", "where things are simple"),
+            ("bits_per_item", "where things are simple"),
+            ("bits_less_png", "where they are like noise"),
+        )
+        if name in result.columns
+    ]
+    return "\n".join([*lines, f"{says}{': ' if misled else ''}{', '.join(misled)}"])
+
+
 def _table(areas: dict[str, Auroc], classes: Sequence[str]) -> str:
     width = max(map(len, areas))
     lines = [f"how well each score finds {', '.join(classes)}: area under the ROC curve and its 95 % interval"]
-    lines += [f"  {name:<{width}}  {area.value:.3f}  {area.low:.3f} … {area.high:.3f}" for name, area in areas.items()]
+    for name, area in areas.items():
+        turned = "  below 0.5 it points the other way: these score lower than the others" if area.value < 0.5 else ""
+        lines.append(f"  {name:<{width}}  {area.value:.3f}  {area.low:.3f} … {area.high:.3f}{turned}")
     return "\n".join(lines)

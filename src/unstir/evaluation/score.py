@@ -71,20 +71,40 @@ class Scores:
         """The rows as CSV."""
         csv.writer(file, lineterminator="\n").writerows(self.rows())
 
+    @property
+    def telling(self) -> str:
+        """The column to look at first: reconstruction, else the bits, else whatever was measured."""
+        names = self.scores
+        return next((name for name in ("reconstruction", "bits_per_dim", "bits_per_item") if name in names), names[0])
+
+    def strangest(self, number: int = 10) -> list[tuple[str, float]]:
+        """Names and figures of the strangest items by that column, the strangest first."""
+        column = self.columns[self.telling]
+        return [(self.names[i], float(column[i])) for i in np.argsort(-column, kind="stable")[:number]]
+
     def apart(self, strange: Sequence[str]) -> dict[str, Auroc]:
         """How well each score tells items of these classes from all others: see :func:`~unstir.evaluation.sets.auroc.auroc`.
 
         Raises:
             UserError: as :func:`check_strange`, and where there are fewer than two items on a side.
         """
-        check_strange(strange, self.classes if self.labels is not None else ())
-        mask = np.isin(self.labels if self.labels is not None else [], [self.classes.index(name) for name in strange])
-        sides = int(mask.sum()), int((~mask).sum())
-        if min(sides) < 2:
-            raise UserError(
-                f"{sides[0]} of the items are strange and {sides[1]} are not: two at least of each are needed"
-            )
+        mask = _strange(strange, self.labels, self.classes)
         return {name: auroc(self.columns[name][mask], self.columns[name][~mask]) for name in self.scores}
+
+
+def _strange(strange: Sequence[str], labels: np.ndarray | None, classes: tuple[str, ...]) -> np.ndarray:
+    """Which items (N,) are of the strange classes."""
+    check_strange(strange, () if labels is None else classes)
+    mask = np.isin([] if labels is None else labels, [classes.index(name) for name in strange])
+    sides = int(mask.sum()), int((~mask).sum())
+    if min(sides) < 2:
+        raise UserError(f"{sides[0]} of the items are strange and {sides[1]} are not: two at least of each are needed")
+    return mask
+
+
+def check_apart(data: Dataset, strange: Sequence[str], limit: int | None = None) -> None:
+    """Refuses, before anything is measured, what :meth:`Scores.apart` of :func:`measure` of so many items would refuse."""
+    _strange(strange, _Items(data, limit).labels, data.spec.classes)
 
 
 def check_strange(strange: Sequence[str], classes: Sequence[str]) -> None:
