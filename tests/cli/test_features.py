@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,11 @@ def test_a_classifier_is_taught_and_can_be_used(tmp_path: Path, unstir: Command,
     digits = load("digits")
     extractor = find(str(out), digits.spec)(to_float(digits.train.x[:2]))
     assert extractor.name.startswith("classifier-")
-    words = (
-        "--metrics",
-        "kernel",
-        "--samples",
-        20,
-        "--features",
-        out,
-        "--receipt",
-        tmp_path / "receipt.json",
-        "--json",
-    )
-    measured = unstir("evaluate", digits_run, *words)
+    # The line that it ends with, as it stands.
+    program, command, run, *hinted = shlex.split(ended.err.strip().splitlines()[-1].partition("use it with ")[2])
+    assert (program, command, run) == ("unstir", "evaluate", "RUN")
+    words = ("--samples", 20, "--receipt", tmp_path / "receipt.json", "--json")
+    measured = unstir(command, digits_run, *hinted, *words)
     assert measured.code == 0, measured.err
     assert extractor.name in measured.out
 
@@ -58,6 +52,7 @@ LINES = {
     "a folder": ("digits --out {tmp}/folder.safetensors", "is already there, as a folder"),
     "another file": ("digits --out {tmp}/other.safetensors", "is no classifier"),
     "a run's model": ("digits --out {run}/model.safetensors", "is no classifier"),
+    "where nothing can be": ("digits --out /proc/x.safetensors", "/proc does not allow it"),
     "below a file": ("digits --out {tmp}/other.safetensors/x.safetensors", "is not a folder"),
     "both budgets": ("digits --out {new} --images 8 --minutes 1", "not both"),
     "no images": ("digits --out {new} --images 0", "more than 0"),

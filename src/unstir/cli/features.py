@@ -52,6 +52,7 @@ def train_(
         A summary as JSON on stdout.
     """
     import math
+    import shlex
 
     from unstir import data as reading
     from unstir.cli import console
@@ -98,5 +99,5 @@ def train_(
         )
     console.say(
         f"{out}: names {taught.accuracy:.1%} of {taught.heldout:,} held-out items rightly, after {taught.images:,} images; "
-        "use it with unstir evaluate RUN --features FILE"
+        f"use it with unstir evaluate RUN --metrics frechet,kernel --features {shlex.quote(str(out))}"
     )

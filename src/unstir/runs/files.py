@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,10 +58,20 @@ def check_apart(target: Path, source: str, what: str) -> None:
 
 
 def check_place(target: Path) -> None:
-    """Refuses a file or folder that is not there and cannot be made."""
+    """Refuses a file or folder that cannot be made, or written beside its place and renamed.
+
+    A file without a name is made in the nearest folder that is there, and goes: what is allowed, as to root in /proc, may yet
+    not be possible.
+    """
     there = next(path for path in (target, *target.absolute().parents) if path.exists())
     if there != target and not there.is_dir():
         raise UserError(f"{target} cannot be made: {there} is not a folder")
+    folder = there if there.is_dir() else there.absolute().parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        raise UserError(f"{target} cannot be written: {folder} does not allow it") from None
     if not os.access(there, os.W_OK):
         raise UserError(f"{target} cannot be written: {there} does not allow it")
 
