@@ -123,7 +123,8 @@ def test_the_default_suits_the_data(digits: torch.Tensor):
 @pytest.mark.parametrize(
     ("named", "data", "given", "said"),
     [
-        ("inception", PICTURES, "-1,1", "there are no features called 'inception'; there are random-filters, random-filters-v1, components, and files"),
+        ("inception", PICTURES, "-1,1", "there are no features called 'inception'; there are random-filters, "
+         "random-filters-v1, components, and files"),
         ("inception.pth", PICTURES, "-1,1", "there is no file inception.pth"),
         ("random-filters", POINTS, "-1,1", "random-filters look at pictures, and this run is of points: use components"),
         ("components", PICTURES, "0,1", "an input range is for .onnx and .pt2 files"),
@@ -212,13 +213,23 @@ def test_a_float32_network_costs_half_and_comes_back_exactly(tmp_path: Path):
     assert eyes.rows == 50 + 2 * PROBED
 
 
-@pytest.mark.parametrize("damage", ["short", "empty", "text", "rows"])
+@pytest.mark.parametrize("damage", ["short", "empty", "text", "rows", "columns", "numbers", "another's", "zip"])
 def test_a_damaged_entry_costs_the_time_alone(tmp_path: Path, damage: str):
     eyes, x = _Counting(), np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1), dtype=np.uint8)
     whole = cached(eyes, x, to_float, cache=tmp_path)
     (entry,) = tmp_path.iterdir()
-    if damage == "rows":
-        np.save(entry, np.zeros((8, 2)))
+    arrays = {"rows": whole[:8], "columns": whole[:, :1], "numbers": whole + 1}
+    if damage in arrays:
+        with entry.open("r+b") as file:  # what is behind the array stays
+            np.save(file, arrays[damage].numpy())
+    elif damage == "another's":
+        cached(eyes, x[::-1].copy(), to_float, cache=tmp_path / "other")
+        (other,) = (tmp_path / "other").iterdir()
+        other.replace(entry)
+        eyes.rows -= 9 + PROBED
+    elif damage == "zip":
+        with entry.open("wb") as file:
+            np.savez(file, whole.numpy())
     else:
         entry.write_bytes({"short": entry.read_bytes()[:-40], "empty": b"", "text": b"no array at all"}[damage])
     assert torch.equal(cached(eyes, x, to_float, cache=tmp_path), whole)

@@ -32,8 +32,9 @@ def cached(
     """The features (N, F), float64, of data as users hold it (N, …): from disk where these very features were kept before.
 
     The key is the extractor's hash, the data's content, and the features of the first rows to the last bit: axes that another
-    version or processor found are not mixed with today's. An entry is written under another name and renamed, so it is whole
-    or absent. One that cannot be read or written costs the time to compute it, and nothing else.
+    version or processor found are not mixed with today's. An entry is an array as numpy keeps it, and after it the SHA-256 of key
+    and array: one that was cut, changed or put in another's place is not used. It is written under another name and renamed. One
+    that cannot be read or written costs the time to compute it, and nothing else.
 
     Args:
         inside: takes rows across the border, such as :meth:`~unstir.runs.Model.inside`.
@@ -44,7 +45,7 @@ def cached(
     first = extractor(inside(x[:_PROBED])).numpy()
     key = hashlib.sha256(f"{extractor.hash} {content_hash([x])} {content_hash([first])}".encode()).hexdigest()
     place = (cache or default_cache() / "features") / f"{key}.npy"
-    features = _kept(place, len(x))
+    features = _kept(place, (len(x), first.shape[1]))
     if features is None:
         parts = []
         for start in range(0, len(x), batch):
@@ -58,14 +59,24 @@ def cached(
     return features
 
 
-def _kept(place: Path, rows: int) -> Tensor | None:
+def _kept(place: Path, shape: tuple[int, int]) -> Tensor | None:
     try:
-        found = np.load(place, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # absent, or damaged
+        content = place.read_bytes()
+        array = memoryview(content)[: -hashlib.sha256().digest_size]
+        if content[len(array) :] != _sealed(place, array):
+            return None
+        found = np.lib.format.read_array(BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # absent, or none of ours
         return None
-    if found.ndim != 2 or len(found) != rows or found.dtype.kind != "f":
+    if found.shape != shape or found.dtype.kind != "f":
         return None
     return torch.from_numpy(found.astype(np.float64))
+
+
+def _sealed(place: Path, array: memoryview) -> bytes:
+    hashed = hashlib.sha256(place.stem.encode())
+    hashed.update(array)
+    return hashed.digest()
 
 
 def _keep(place: Path, features: Tensor) -> None:
@@ -75,6 +86,7 @@ def _keep(place: Path, features: Tensor) -> None:
         held = small
     content = BytesIO()
     np.save(content, held)
+    content.write(_sealed(place, memoryview(content.getvalue())))
     with contextlib.suppress(OSError):  # the disk may be full or the folder not ours: then there is no entry
         place.parent.mkdir(parents=True, exist_ok=True)
         write_aside(place, content.getvalue())
