@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
 from tests import small
 from tests.evaluation.test_extractors import PICTURES, POINTS
@@ -185,6 +188,39 @@ def test_files_that_are_something_else_are_told_apart(
         with pytest.raises(UserError, match=said) as raised:
             find(str(path), spec)
         assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"accuracy": None},
+        {"accuracy": "x"},
+        {"accuracy": math.nan},
+        {"format": "x"},
+        {"data": "x"},
+        {"scale": 0.0},
+        {"scale": "x"},
+        {"offset": [math.nan, 0.0]},
+    ],
+)
+def test_a_file_that_says_what_cannot_be_is_damaged(tmp_path: Path, changed: dict[str, Any]):
+    points = np.random.default_rng(0).normal(50, 10, (40, 2)).astype(np.float32)
+    data = rows("points", points, (points[:, 0] > 50).astype(np.int64), Codec("points", Scaling((50.0, 50.0), 10.0)))
+    path = tmp_path / "x.safetensors"
+    classifier.teach(data, images=8).save(path)
+    run = replace(data.spec, scaling=Scaling((0.0, 20.0), 3.0))
+    find(str(path), run)
+    with safe_open(path, framework="pt") as opened:
+        facts, weights = json.loads(opened.metadata()[classifier.KEY]), {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
+    for name, value in changed.items():
+        (facts if name in facts else facts["data"]["scaling"])[name] = value
+    path.write_bytes(save(weights, {classifier.KEY: json.dumps(facts)}))
+    with pytest.raises(UserError, match="is damaged: teach the classifier again"):
+        find(str(path), run)
+    del facts["accuracy"]
+    path.write_bytes(save(weights, {classifier.KEY: json.dumps(facts)}))
+    with pytest.raises(UserError, match="is damaged"):
+        find(str(path), run)
 
 
 def test_pictures_of_any_size_end_in_64_features():

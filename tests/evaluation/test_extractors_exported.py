@@ -138,6 +138,12 @@ def test_a_name_says_which_file(tmp_path: Path, colours: Tensor):
     path = export(net, torch.zeros(4, 3, 10, 12), tmp_path / "eyes.pt2", 0)
     hashed = hashlib.sha256(path.read_bytes()).hexdigest()
     assert find(str(path), COLOURS)(colours).name == f"pt2-eyes-{hashed[:8]}"
+    for one in (path, graph(tmp_path / "mean.onnx", "Identity", ["n", 3, 10, 12])):
+        other = tmp_path / f"called-otherwise{one.suffix}"
+        other.write_bytes(one.read_bytes())
+        first, second = find(str(one), COLOURS)(colours), find(str(other), COLOURS)(colours)
+        assert first.hash == second.hash != find(str(one), COLOURS, input_range="0,1")(colours).hash
+        assert first.name != second.name
     path = export(net, torch.zeros(4, 3, 10, 12), tmp_path / "eyes.onnx", 0)
     beside = tmp_path / "eyes.onnx.data"
     assert beside.exists()

@@ -235,15 +235,17 @@ def of_file(path: Path, said: str, weights: Mapping[str, Tensor], file_hash: str
     Raises:
         UserError: where it is damaged or newer than this, or was taught on data of another kind or shape.
     """
+    damaged = f"{path} is damaged: teach the classifier again with unstir features train"
     try:
         facts: dict[str, Any] = json.loads(said)
         if facts["format"] > FORMAT:
             raise UserError(f"{path} was written by a newer unstir; upgrade to read it")
+        accuracy = float(facts["accuracy"])
         own = DataSpec.from_json(facts["data"])
         network = Classifier(own)
         network.load_state_dict(dict(weights))
-    except (ValueError, KeyError, TypeError, RuntimeError):
-        raise UserError(f"{path} is damaged: teach the classifier again with unstir features train") from None
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError):
+        raise UserError(damaged) from None
     ours, theirs = ((one.kind, one.shape, one.symbols, one.eight_bit) for one in (own, spec))
     if ours != theirs:
         raise UserError(
@@ -251,11 +253,24 @@ def of_file(path: Path, said: str, weights: Mapping[str, Tensor], file_hash: str
         )
     rule = (
         f"data as the network of the run sees them; the 64 features that a classifier of {len(own.classes)} classes decides by, "
-        f"taught on {own.source} (right of {facts['accuracy']:.1%} of what was held out)"
+        f"taught on {own.source} (right of {accuracy:.1%} of what was held out)"
     )
     name = f"classifier-{file_hash[:8]}"
     whole = hashlib.sha256(f"{name}\n{rule}\n{file_hash}".encode()).hexdigest()
-    return ClassifierFeatures(network.eval().requires_grad_(False), own, spec, name, whole, rule)
+    extractor = ClassifierFeatures(network.eval().requires_grad_(False), own, spec, name, whole, rule)
+    generator = torch.Generator().manual_seed(0)
+    if spec.symbols:
+        x = torch.randint(spec.symbols, (3, *spec.shape), generator=generator)
+    else:
+        x = torch.rand(3, *spec.shape, generator=generator) * 2 - 1
+    try:
+        with np.errstate(all="ignore"):
+            sound = bool(extractor(x).isfinite().all())
+    except (ValueError, ArithmeticError, TypeError, RuntimeError):  # such as a scaling of other things than numbers
+        sound = False
+    if not sound or not 0 <= accuracy <= 1:
+        raise UserError(damaged)
+    return extractor
 
 
 def _described(spec: DataSpec) -> str:

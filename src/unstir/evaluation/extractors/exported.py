@@ -97,7 +97,8 @@ def of_file(path: Path, file_hash: str, spec: DataSpec, input_range: str) -> Exp
     channels, size, rule = _way_in(path, network.shape, spec, input_range)
     rule += "; the network's first output, averaged over space where it has some"
     name = f"{kind}-{path.stem}-{file_hash[:8]}" + ("" if input_range == "-1,1" else f"[{input_range}]")
-    whole = hashlib.sha256(f"{name}\n{rule}\n{file_hash}".encode()).hexdigest()
+    # Not the name, which has the file's: the same network called otherwise gives the same features.
+    whole = hashlib.sha256(f"{kind}\n{input_range}\n{rule}\n{file_hash}".encode()).hexdigest()
     extractor = Exported(network, name, whole, rule, input_range, channels, size, network.shape[0])
     _try_out(extractor, path, spec)
     return extractor
