@@ -92,7 +92,10 @@ def test_pictures_are_seen_through_filters(digits_run: Path, unstir: Callable[..
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--features", "inception"), "there are no features called 'inception'; there are random-filters, random-filters-v1, components"),
+        (
+            ("--features", "inception"),
+            "there are no features called 'inception'; there are random-filters, random-filters-v1, components",
+        ),
         (("--samples", 5), "sample quality takes at least 20 samples, not 5"),
         (
             ("--features", "random-filters"),

@@ -33,8 +33,8 @@ def rows(found: Yardsticks) -> dict[str, Yardstick]:
 def test_no_coder_gets_below_8_bits_of_levels_that_are_pure_chance(channels: int) -> None:
     x = noise(60, 16, channels)
     found = rows(measure(Split(x[:40], None), Split(x[40:], None), described("image", channels, 16, 16)))
-    assert list(found) == ["PNG", "PNG sheet", "WebP", "WebP sheet", "Gaussian"]
-    assert all(row.value > 8 for row in found.values())
+    assert list(found) == ["PNG", "PNG sheet", "WebP", "WebP sheet", "Gaussian", "uniform"]
+    assert all(row.value > 8 for name, row in found.items() if name != "uniform")
     assert found["PNG sheet"].value < 8.6  # of which the headers are little
     assert found["PNG sheet"].value < found["PNG"].value
 
@@ -62,7 +62,7 @@ def test_a_pillow_without_webp_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("PIL.features.check", lambda name: name != "webp")
     x = noise(20, 8, 1)
     found = measure(Split(x, None), Split(x, None), described("image", 1, 8, 8))
-    assert list(rows(found)) == ["PNG", "PNG sheet", "Gaussian"]
+    assert list(rows(found)) == ["PNG", "PNG sheet", "Gaussian", "uniform"]
     assert "WebP" in found.notes[0]
     assert found.notes[0] in found.table()
 
@@ -157,3 +157,21 @@ def test_what_has_no_gaussian_says_so_and_nothing_held_out_is_refused() -> None:
     assert (found.rows, len(found.notes)) == ((), 1)
     with pytest.raises(UserError, match="none"):
         measure(Split(x, None, spec.codec), Split(x[:0], None, Codec("points")), spec)
+
+
+def test_a_figure_is_said_to_be_what_it_is_beside_them() -> None:
+    """From knowing nothing to beating every coder, the sentence follows the order of the figures."""
+    x = np.random.default_rng(0).integers(100, 140, (60, 8, 8, 1), np.uint8)
+    found = measure(Split(x[:40], None), Split(x[40:], None), described("image", 1, 8, 8))
+    by_name = rows(found)
+    assert by_name["uniform"].value == 8
+    assert by_name["uniform"].half is None
+    assert "worse than knowing nothing" in found.verdict(8.01)
+    assert "no shapes yet" in found.verdict(by_name["Gaussian"].value + 1e-3)
+    lowest = min(row.value for row in found.rows)
+    assert found.verdict(lowest - 0.1) == "the model needs fewer than PNG, WebP, Gaussian, uniform"
+    bits = np.random.default_rng(0).random((400, 6)) < 0.5
+    coded = measure(
+        Split(bits[:300], None, Codec("bits")), Split(bits[300:], None, Codec("bits")), described("bits", 6)
+    )
+    assert rows(coded)["uniform"].value == 6

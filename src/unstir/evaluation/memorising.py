@@ -41,6 +41,7 @@ NEXT = 10
 
 _HELDOUT = 2_000  # held-out items that are looked at
 _SHOWN = 20  # suspects
+_FAR = 1.5
 _OWN = {"image": "pixels", "points": "coordinates"}  # what the numbers that networks see are called
 _PICTURES = 8  # of a kind, on a sheet
 
@@ -192,6 +193,16 @@ class Memorising:
                 f"  all tests together raise a false alarm once in {round(1 / ALARM)} times",
             ]
         )
+
+    def _far(self) -> list[str]:
+        """Whether the samples are near to the data at all: what is far from everything is no copy, and no achievement."""
+        far = [s.name for s in self.spaces.values() if np.median(s.distance) > _FAR * np.median(s.heldout_distance) > 0]
+        if not far:
+            return []
+        return [
+            f"  in {' and '.join(far)} samples lie more than {_FAR} times as far from the training data as held-out items do: "
+            "too poor to be copies"
+        ]
 
     def sheet(self, samples: np.ndarray, training: Split, spec: DataSpec) -> Image.Image:
         """Samples beside their nearest training pictures, six in a row: one of the 8 most suspicious samples, its nearest in

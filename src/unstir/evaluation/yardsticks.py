@@ -26,6 +26,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 """Lossless coders of pictures and how hard they try: as hard as they can."""
 
+UNIFORM = "uniform"
 _TALLEST = {"PNG": 1 << 20, "WebP": 16_383}  # lines of one file
 _WIDTH = 10  # of units and names, as in the bound's table
 
@@ -58,6 +59,18 @@ class Yardsticks:
         rows = [{k: None if v == math.inf else v for k, v in asdict(row).items()} for row in self.rows]
         return {"unit": self.unit, "items": self.items, "rows": rows, "notes": list(self.notes)}
 
+    def verdict(self, total: float) -> str:
+        """What a model's own figure means beside these, in one sentence."""
+        values = {row.name: row.value for row in self.rows if row.half is not None or row.name == UNIFORM}
+        if total > values.get(UNIFORM, math.inf):
+            return f"more than {UNIFORM}: worse than knowing nothing, so it has learned nothing of new data yet; train longer"
+        for name, what in (("Gaussian", "no shapes"), ("marginals", "not how values belong together")):
+            if total > values.get(name, math.inf):
+                return f"more than the {name} of the same data: it has learned {what} yet; train longer"
+        fewer, more = ([name for name, value in values.items() if (total < value) == less] for less in (True, False))
+        said = [f"{word} than {', '.join(names)}" for word, names in (("fewer", fewer), ("more", more)) if names]
+        return f"the model needs {' and '.join(said)}" if said else ""
+
     def table(self) -> str:
         """Lines that stand beneath the bound's."""
         lines = [
@@ -81,6 +94,7 @@ def measure(
       (:class:`GaussianFit`) over levels spread evenly over their bins, from above.
     - Other real data, bits/item in their own units: a Gaussian's density.
     - Bits and symbols, bits/item: every place by itself, its probabilities ``(count + 1) / (N + K)`` from training data.
+    - Of all that have a finite number of values: what it costs to know nothing of them.
 
     Args:
         images: held-out items, evenly spread.
@@ -107,6 +121,10 @@ def measure(
         rows.append(_independent(training, x, spec))
     else:
         rows += _gaussian(training, x, spec, notes)
+    states = 256 if levels else (spec.symbols or 2) if spec.kind in ("bits", "symbols") else 0
+    if states:
+        each = math.log2(states) * (1 if levels else math.prod(spec.shape))
+        rows.append(Yardstick(UNIFORM, each, None, "every value as likely as every other: nothing known"))
     if progress:
         progress(whole, whole)
     return Yardsticks(unit, len(x), tuple(rows), tuple(notes))
