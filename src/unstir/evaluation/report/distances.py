@@ -37,7 +37,7 @@ def section(run: Run, measured: Measured) -> Section:
     charts = [
         figure(_against(lengths, axis, at, of, floors), caption, command)
         for axis, of, caption in (
-            (Axis("steps", log=True), lambda each: float(each.steps), "More steps follow the reverse process more closely; what that is worth depends on the model."),
+            (Axis("steps", log=True), lambda each: float(each.steps), "More steps follow what the model learned more closely."),
             (
                 Axis("seconds a sample", log=True),
                 lambda each: each.seconds,
