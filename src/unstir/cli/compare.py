@@ -21,7 +21,8 @@ def compare_(
     Parameters
     ----------
     receipts: Path
-        Two or more of them: of runs, weights, samplers or steps that may differ, on the same data, features and counts.
+        Two or more files that unstir evaluate wrote, as a run keeps them under receipts/: runs, weights, samplers and steps
+        may differ, but not data, features and counts.
     json: bool
         The values as JSON on stdout.
     """

@@ -6,20 +6,39 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from PIL import Image
 
+from unstir import samplers
 from unstir.data import Dataset
 from unstir.errors import UserError
 from unstir.evaluation import chains, extractors, likelihood, memorising, ode, quality, rate, yardsticks
+from unstir.evaluation import fields as types
+from unstir.evaluation.extractors import exported
 from unstir.evaluation.quality import Reference
 from unstir.evaluation.sampling import Drawn, Sampling, draw
 from unstir.runs import Model
+from unstir.samplers import grid
 
 LIKELIHOODS = ("bound", "yardsticks", "ode", "rate")
 OF_SAMPLES = (*quality.MEASURES, "memorising")
 METRICS = (*LIKELIHOODS, *OF_SAMPLES)
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "spacing": chains.SPACINGS,
+    "variance": ("analytic",),
+    "sampler": samplers.NAMES,
+    "sample_spacing": grid.SPACINGS,
+    "input_range": tuple(exported.RANGES),
+}
+"""What the words among an evaluation's options may be; None, where it may stand, is the default."""
+
+_HOW_SAMPLES = {
+    **dict.fromkeys(("features", "input_range"), "what samples are compared in"),
+    **dict.fromkeys(("sampler", "sample_steps", "sample_spacing", "label", "guidance"), "how samples are drawn"),
+}
+"""What means nothing where no samples are drawn."""
 
 Bar = Callable[[str, str], AbstractContextManager[Callable[..., None]]]
 """``bar(what, unit)`` gives a context with ``update(done, total)``: how long work shows its progress."""
@@ -42,7 +61,7 @@ class Asked:
     """Everything that decides an evaluation's numbers beside weights and data.
 
     Args:
-        metrics: of :data:`METRICS`.
+        metrics: of :data:`METRICS`, each once.
         images, within, terms, given_labels: of the bound: see ``likelihood.measure``. ``terms`` 0 for all.
         steps, spacing, variance: of the chain that is bounded: see ``chains``.
         samples, sampler, sample_steps, sample_spacing, label, guidance: of the samples: see ``sampling.Sampling``; what is None is
@@ -71,6 +90,10 @@ class Asked:
     batch: int = 64
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(dict.fromkeys(name.strip() for name in self.metrics)))
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in (None, *choices):
+                raise UserError(f"{_option(name)} is one of {'; '.join(choices)}: not {getattr(self, name)!r}")
         if self.images < 2 or self.batch < 1 or self.terms < 0:
             raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
         strange = [name for name in self.metrics if name not in METRICS]
@@ -84,6 +107,11 @@ class Asked:
             )
         if self.within is not None and not self.within > 0:
             raise UserError(f"--within is how wide half of the interval may be, above 0, not {self.within:g}")
+        for name, what in _HOW_SAMPLES.items():
+            if getattr(self, name) != getattr(type(self), name) and not self.of_samples:
+                raise UserError(
+                    f"{_option(name)} is {what}: add frechet, kernel, overlap or memorising to --metrics, or leave it out"
+                )
 
     @property
     def stepped(self) -> bool:
@@ -104,11 +132,17 @@ class Asked:
         """The question that was written down.
 
         Raises:
-            UserError: for what this version does not know.
+            UserError: for what this version does not know, what is missing and what is of another type.
         """
         unknown = set(values) - {each.name for each in fields(cls)}
         if unknown:
             raise UserError(f"the receipt asks for {', '.join(sorted(unknown))}, which this unstir does not know")
+        if "metrics" not in values:
+            raise UserError("asked.metrics is missing")
+        kinds = get_type_hints(cls)
+        for name, value in values.items():
+            if wrong := types.check(value, kinds[name]):
+                raise UserError(f"asked.{name} {wrong}")
         return cls(**{**values, "metrics": tuple(values["metrics"])})
 
     def check(self, model: Model) -> None:
@@ -137,6 +171,10 @@ class Asked:
 
     def _fits(self, model: Model) -> bool:
         return self.stepped and (bool(self.variance) or model.denoiser.variance == "analytic")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass

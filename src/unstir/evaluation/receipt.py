@@ -12,16 +12,17 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from unstir.data import Dataset
 from unstir.errors import UserError
+from unstir.evaluation import fields
 from unstir.evaluation.asked import Answers, Asked
 from unstir.evaluation.extractors.base import identity
 from unstir.runs import Model
@@ -29,6 +30,27 @@ from unstir.runs import Model
 FORMAT = 1
 PACKAGES = ("unstir", "torch", "numpy", "pillow")
 _PARTS = {"asked": dict, "data": dict, "model": dict, "results": dict, "made": dict}
+_KEYS: dict[str, Any] = {
+    "run": str,
+    "asked.data": str | None,
+    "data.hash": str,
+    "data.rules": str,
+    "model.hash": str,
+    "model.weights": Literal["ema", "raw"],
+    "model.images": int,
+    "made.versions": dict[str, Any],
+}
+_LIKELIHOOD = {"unit": str, "total": float | None, "half_width": float | None, "items": int}
+_RESULTS: dict[str, dict[str, Any]] = {
+    "bound": _LIKELIHOOD | {"chain": int},
+    "ode": _LIKELIHOOD,
+    "yardsticks": {"items": int, "rows": list[dict[str, str | float | None]]},
+    "quality": {
+        **{"extractor": str, "drawn": str, "samples": int, "real": int, "heldout": int},
+        "values": dict[str, float | None],
+    },
+}
+"""What must be there, and of which type, for a receipt to be repeated and compared; of results where there are any."""
 
 Receipt = dict[str, Any]
 
@@ -121,20 +143,54 @@ def read(path: Path) -> Receipt:
     """A receipt from its file.
 
     Raises:
-        UserError: when there is none, or it is of a newer version.
+        UserError: when there is none, it is of a newer version, or anything that is read of it is missing or of another type.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, and a receipt is a file: {_inside(path)}")
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not a receipt of unstir evaluate: it is not JSON") from None
     whole = isinstance(receipt, dict) and all(isinstance(receipt.get(key), kind) for key, kind in _PARTS.items())
-    if not whole or not isinstance(receipt.get("receipt"), int):
+    if not whole or fields.check(receipt.get("receipt"), int):
         raise UserError(f"{path} is not a receipt of unstir evaluate")
     if receipt["receipt"] > FORMAT:
         raise UserError(f"{path} was written by a newer unstir; upgrade to read it")
+    try:
+        question(receipt)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    for key, kind in _wanted(receipt):
+        found: Any = receipt
+        for part in key:
+            if part not in found:
+                raise UserError(f"{path} is damaged: {'.'.join(key)} is missing")
+            found = found[part]
+        if wrong := fields.check(found, kind):
+            raise UserError(f"{path} is damaged: {'.'.join(key)} {wrong}")
     return receipt
+
+
+def _wanted(receipt: Receipt) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key that must be there, the outer before what is in it, with its type."""
+    for key, kind in _KEYS.items():
+        yield tuple(key.split(".")), kind
+    for name in receipt["results"]:
+        yield ("results", name), dict[str, Any]
+        yield from ((("results", name, key), kind) for key, kind in _RESULTS.get(name, {}).items())
+    if "quality" in receipt["results"]:
+        yield ("extractor",), dict[str, Any]
+        yield from ((("extractor", key), str) for key in ("name", "hash"))
+
+
+def _inside(folder: Path) -> str:
+    inside = folder if folder.name == "receipts" else folder / "receipts"
+    newest = sorted(inside.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:3]
+    if not newest:
+        return "it holds no receipts, which unstir evaluate writes"
+    return f"give one of its receipts, such as {' or '.join(map(str, newest))}"
 
 
 def question(receipt: Receipt) -> tuple[Asked, str | None]:
