@@ -78,9 +78,7 @@ def test_other_batches_agree_to_rounding(made: Path, unstir: Command) -> None:
     assert ended.code == 0, ended.out
 
 
-@pytest.mark.parametrize(
-    ("part", "said"), [("model", "the weights here are not those"), ("data", "the data here are not those")]
-)
+@pytest.mark.parametrize(("part", "said"), [("model", "the model here"), ("data", "the data here")])
 def test_other_weights_or_data_are_refused(made: Path, unstir: Command, part: str, said: str) -> None:
     receipt = json.loads(made.read_text())
     receipt[part]["hash"] = "0" * 64
@@ -179,7 +177,7 @@ def test_copies_are_looked_for_beside_the_distances_and_shown(run: Path, unstir:
     assert ended.code == 0, ended.err
     (receipt,) = (run / "receipts").glob("*.json")
     assert json.loads(receipt.read_text())["results"]["memorising"]["verdict"] in ended.out
-    assert receipt.with_suffix(".png").is_file()
+    assert receipt.with_suffix(".copies.png").is_file()
     ended = unstir("evaluate", "--check", receipt)
     assert ended.code == 0, ended.out + ended.err
     ended = unstir("evaluate", run, *line, "--data", "dead-leaves")

@@ -20,7 +20,7 @@ from unstir.evaluation.asked import CHOICES, Asked
 from unstir.evaluation.comparison import compared
 
 Command = Callable[..., Any]
-GONE = object()
+GONE = "(gone)"
 
 
 def changed(*changes: tuple[str, Any]) -> dict[str, Any]:

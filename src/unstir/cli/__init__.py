@@ -20,7 +20,7 @@ for _name, _help in (
     ("demo", "Train on handwritten digits, generate, measure: a report in two minutes."),
     ("train", "Train on your data; the same line again continues."),
     ("sample", "Draw new data from a run."),
-    ("evaluate", "Measure a run on held-out data, in bits/dim."),
+    ("evaluate", "Measure a run: likelihood, quality of samples, copies; with a receipt."),
     ("compare", "Receipts of evaluations side by side, if they compare."),
     ("score", "How strange each item of some data is to a run, as a table."),
     ("report", "One self-contained page about a run."),

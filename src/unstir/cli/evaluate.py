@@ -133,13 +133,10 @@ def evaluate_(
     )  # fmt: skip
     from unstir.cli import measuring
 
-    if receipt is not None:
-        measuring.check_target(receipt)
-    answers, made = measuring.measured(asked, run, data, weights)
+    answers, made = measuring.measured(asked, run, data, weights, receipt)
     if json:
         results = answers.to_json()
         console.give(results.pop("bound", {}) | results)
     else:
         print(answers.table())
-    target = receipt or measuring.place(run, asked, data, weights)
-    measuring.keep(answers, made, target, asked_for=receipt is not None)
+    measuring.keep(answers, made, receipt or measuring.place(run, made), asked_for=receipt is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
@@ -10,23 +11,32 @@ from unstir.cli.opening import open_model, own_data
 from unstir.errors import UserError
 from unstir.evaluation import receipt, repetition
 from unstir.evaluation.asked import Answers, Asked, answer
-from unstir.runs.files import check_place
+from unstir.runs.checkpoint import write_aside
+from unstir.runs.files import check_apart, check_place
 
 
-def measured(asked: Asked, run: Path, data: str | None, weights: str) -> tuple[Answers, receipt.Receipt]:
-    """All answers, and their receipt."""
+def measured(
+    asked: Asked, run: Path, data: str | None, weights: str, target: Path | None
+) -> tuple[Answers, receipt.Receipt]:
+    """All answers, and their receipt.
+
+    Args:
+        target: where the receipt is to lie, if that was named.
+    """
     began = time.perf_counter()
     model = open_model(run, weights=weights)
     asked.check(model)
+    if target is not None:
+        check_target(target, data or model.config.data.source)
     dataset = own_data(model, data)
     answers = answer(asked, model, dataset, console.bar)
     seconds = time.perf_counter() - began
     return answers, receipt.of(asked, answers, model, dataset, run=str(run), data=data, seconds=seconds)
 
 
-def place(run: Path, asked: Asked, data: str | None, weights: str) -> Path:
+def place(run: Path, made: receipt.Receipt) -> Path:
     """Where a receipt lies unless told otherwise: the same question again has the same place."""
-    return (run if run.is_dir() else run.parent) / "receipts" / receipt.name(asked, data, weights)
+    return (run if run.is_dir() else run.parent) / "receipts" / receipt.name(made)
 
 
 def keep(answers: Answers, made: receipt.Receipt, target: Path, *, asked_for: bool) -> None:
@@ -39,9 +49,10 @@ def keep(answers: Answers, made: receipt.Receipt, target: Path, *, asked_for: bo
         receipt.write(made, target)
         console.say(f"receipt: {target}")
         if answers.sheet is not None:
-            beside = target.with_suffix(".png")
-            answers.sheet.save(beside)
-            console.say(f"samples beside the training pictures nearest to them: {beside}")
+            content = io.BytesIO()
+            answers.sheet.save(content, "PNG")
+            write_aside(_sheet(target), content.getvalue())
+            console.say(f"samples beside the training pictures nearest to them: {_sheet(target)}")
     except OSError as error:
         if asked_for:
             raise UserError(f"the receipt could not be written to {target}: {error.strerror}") from None
@@ -50,11 +61,23 @@ def keep(answers: Answers, made: receipt.Receipt, target: Path, *, asked_for: bo
         )
 
 
-def check_target(target: Path) -> None:
-    """Refuses a place for a receipt before anything is measured."""
+def check_target(target: Path, data: str) -> None:
+    """Refuses a place for a receipt before anything is measured: among the data, or where another file would be lost."""
     if target.is_dir() or target.suffix.lower() != ".json":
         raise UserError(f"a receipt is a .json file, and {target} is not: give --receipt x.json")
     check_place(target)
+    check_apart(target, data, "the data that are measured on")
+    if target.exists():
+        try:
+            receipt.read(target)
+        except UserError:
+            raise UserError(f"{target} is already there, and is no receipt: choose another --receipt") from None
+    elif _sheet(target).exists():
+        raise UserError(f"{_sheet(target)} is already there, without its receipt: choose another --receipt")
+
+
+def _sheet(target: Path) -> Path:
+    return target.with_suffix(".copies.png")
 
 
 def repeat(path: Path, run: Path | None, data: str | None) -> repetition.Repeated:
@@ -79,6 +102,7 @@ def repeat(path: Path, run: Path | None, data: str | None) -> repetition.Repeate
     repetition.check_same(then, model, dataset)
     began = time.perf_counter()
     answers = answer(asked, model, dataset, console.bar)
+    repetition.check_same_features(then, answers.reference)
     now = receipt.of(
         asked, answers, model, dataset, run=str(run), data=data or named, seconds=time.perf_counter() - began
     )

@@ -195,8 +195,19 @@ class Answers:
         """Each result's JSON, by name."""
         return {name: result.to_json() for name, result in self.results.items()}
 
+    @property
+    def verdict(self) -> str:
+        """What the bound means beside other coders, in a sentence; nothing where one of them was not measured."""
+        bound, beside = self.results.get("bound"), self.results.get("yardsticks")
+        if isinstance(bound, likelihood.Likelihood) and isinstance(beside, yardsticks.Yardsticks):
+            return beside.verdict(bound.total)
+        return ""
+
     def table(self) -> str:
-        return "\n\n".join(result.table() for result in self.results.values())
+        parts = {name: result.table() for name, result in self.results.items()}
+        if self.verdict:
+            parts["yardsticks"] += f"\n{self.verdict}"
+        return "\n\n".join(parts.values())
 
 
 def answer(asked: Asked, model: Model, dataset: Dataset, bar: Bar = silent) -> Answers:

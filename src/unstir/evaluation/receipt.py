@@ -13,6 +13,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +27,10 @@ from unstir.evaluation import fields
 from unstir.evaluation.asked import Answers, Asked
 from unstir.evaluation.extractors.base import identity
 from unstir.runs import Model
+from unstir.runs.checkpoint import write_aside
 
 FORMAT = 1
+_NAMED = 2  # metrics in a file's name
 PACKAGES = ("unstir", "torch", "numpy", "pillow")
 _PARTS = {"asked": dict, "data": dict, "model": dict, "results": dict, "made": dict}
 _KEYS: dict[str, Any] = {
@@ -55,10 +58,20 @@ _RESULTS: dict[str, dict[str, Any]] = {
 Receipt = dict[str, Any]
 
 
-def weights_hash(model: Model) -> str:
-    """SHA-256 (hex) of names, types, shapes and values of all weights."""
+def model_hash(model: Model) -> str:
+    """SHA-256 (hex) of all that makes a model what it is.
+
+    Names, types, shapes and values of its weights; its network, process, schedule, prediction and variance; how data are scaled.
+    """
     tensors = sorted(model.denoiser.network.state_dict().items())
-    return identity("\n".join(name for name, _ in tensors), (tensor.reshape(-1) for _, tensor in tensors))
+    described = json.dumps([_description(model), [name for name, _ in tensors]], sort_keys=True)
+    return identity(described, (tensor.reshape(-1) for _, tensor in tensors))
+
+
+def _description(model: Model) -> dict[str, Any]:
+    config, scaling = model.config, model.spec.scaling
+    kept = {name: getattr(config, name) for name in ("network", "process", "schedule", "prediction", "variance")}
+    return kept | {"times": config.times.name, "scaling": scaling and asdict(scaling)}
 
 
 def data_facts(dataset: Dataset) -> dict[str, Any]:
@@ -94,17 +107,19 @@ def of(
     device = next(model.denoiser.parameters()).device
     typed = [Path(sys.argv[0]).name, *sys.argv[1:]] if command is None else list(command)
     extractor, drawn = answers.reference and answers.reference.extractor, answers.drawn
+    packages = PACKAGES + (("onnxruntime",) if extractor and extractor.name.startswith("onnx-") else ())
     return {
         "receipt": FORMAT,
         "run": run,
         "asked": asked.to_json() | {"data": data},
         "data": data_facts(dataset),
         "model": {
-            "hash": weights_hash(model),
+            "hash": model_hash(model),
             "weights": model.weights,
             "average": {"kind": "power", "width": model.config.ema_width} if model.weights == "ema" else None,
             "images": model.images,
             "trained_on": model.spec.hash,
+            **{name: value for name, value in _description(model).items() if name != "network"},
             "parameters": sum(p.numel() for p in model.denoiser.network.parameters()),
             "dtype": str(next(model.denoiser.parameters()).dtype).removeprefix("torch."),
         },
@@ -113,7 +128,7 @@ def of(
         "results": answers.to_json(),
         "made": {
             "command": shlex.join(typed),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "machine": platform.machine(),
             "processors": os.cpu_count(),
@@ -125,18 +140,18 @@ def of(
     }
 
 
-def name(asked: Asked, data: str | None, weights: str) -> str:
-    """A file's name for it: the same question of the same run has the same name, another question another."""
-    text = json.dumps([asked.to_json(), data, weights], sort_keys=True)
-    return f"{'-'.join(asked.metrics)}-{identity(text, ())[:6]}.json"
+def name(receipt: Receipt) -> str:
+    """A file's name for it: the same question of the same model, data and features has the same, any other another."""
+    extractor, metrics = receipt["extractor"], receipt["asked"]["metrics"]
+    whole = [receipt["asked"], receipt["data"]["hash"], receipt["model"]["hash"], extractor and extractor["hash"]]
+    said = "-".join(metrics) if len(metrics) <= _NAMED else f"{metrics[0]}-and-{len(metrics) - 1}-more"
+    return f"{said}-{identity(json.dumps(whole, sort_keys=True), ())[:6]}.json"
 
 
 def write(receipt: Receipt, path: Path) -> None:
     """Writes it whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.writing")
-    aside.write_text(json.dumps(receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_aside(path, (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read(path: Path) -> Receipt:

@@ -9,11 +9,14 @@ from typing import Any
 
 from unstir.data import Dataset
 from unstir.errors import UserError
-from unstir.evaluation.receipt import Receipt, short, weights_hash
+from unstir.evaluation.quality import Reference
+from unstir.evaluation.receipt import Receipt, model_hash, short
 from unstir.runs import Model
 
 CLOSE, SHARE = 0.01, 0.1
 """A repeated number agrees within 1 % of itself or a tenth of its own interval: what other processors' rounding can do."""
+SAME = 0.01
+"""With the same versions on a machine of the same kind, within so much of that: a batch may be cut in another place."""
 _LEFT_OUT = {"suspects"}
 """Lists whose order rounding may change, and with it every entry; what they are chosen by is compared."""
 
@@ -80,27 +83,35 @@ class Repeated:
 def repeated(then: Receipt, now: Receipt) -> Repeated:
     """Each number of a receipt against the same number of its repetition.
 
-    Within 1 % of itself or a tenth of its interval counts as the same: the seeds are the same, so nothing but rounding differs
-    between machines.
+    Made with other versions or on another machine, within 1 % of itself or a tenth of its interval counts as the same: the seeds
+    are the same, so nothing but rounding differs. With the same, within a hundredth of that.
     """
     old, new = dict(numbers(then["results"])), dict(numbers(now["results"]))
+    other = tuple(_made_otherwise(then["made"], now["made"]))
+    share = 1.0 if other else SAME
     rows = []
     for name in dict.fromkeys([*old, *new]):
         (before, allowed), (after, _) = old.get(name, (None, 0.0)), new.get(name, (None, 0.0))
-        rows.append(Row(name, before, after, _apart(before, after), allowed))
-    return Repeated(tuple(rows), tuple(_made_otherwise(then["made"], now["made"])))
+        rows.append(Row(name, before, after, _apart(before, after), share * allowed))
+    return Repeated(tuple(rows), other)
 
 
 def check_same(then: Receipt, model: Model, dataset: Dataset) -> None:
-    """Refuses to repeat a receipt on other data or weights."""
-    for part, here, what, mend in (
-        ("data", dataset.spec.hash, "the data", "name the right one with --data"),
-        ("model", weights_hash(model), "the weights", "name the run it was made of, trained as far as then"),
-    ):
-        if then[part].get("hash") != here:
-            raise UserError(
-                f"{what} here are not those of the receipt ({short(here)}, not {short(then[part].get('hash'))}): {mend}"
-            )
+    """Refuses to repeat a receipt on other data, or with another model."""
+    _check("the data", then["data"].get("hash"), dataset.spec.hash, "name the right one with --data")
+    mend = "name the run it was made of, trained as far as then"
+    _check("the model", then["model"].get("hash"), model_hash(model), mend)
+
+
+def check_same_features(then: Receipt, reference: Reference | None) -> None:
+    """Refuses to repeat a receipt in other features: a file may have been replaced under its name."""
+    before, now = (then.get("extractor") or {}).get("hash"), reference and reference.extractor.hash
+    _check("the features", before, now, "use the file that was used then")
+
+
+def _check(what: str, then: Any, here: Any, mend: str) -> None:
+    if then != here:
+        raise UserError(f"{what} here: {short(here)}; in the receipt: {short(then)}; they are not the same, so {mend}")
 
 
 def numbers(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[Value, float]]]:

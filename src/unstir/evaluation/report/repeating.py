@@ -16,7 +16,7 @@ from unstir.runs import Run
 
 def place(run: Run, measured: Measured) -> Path:
     """Where the receipt lies beside the report."""
-    return run.path / "receipts" / receipt.name(measured.asked, measured.data, measured.receipt["model"]["weights"])
+    return run.path / "receipts" / receipt.name(measured.receipt)
 
 
 def section(run: Run, measured: Measured) -> Section:
@@ -45,7 +45,7 @@ def _facts(made: dict[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{data['source']}: {data['training']:,} to learn from, {data['heldout']:,} held out; {data['rules']}"),
         ("data's hash", data["hash"]),
         ("weights", f"{model['weights']}, after {model['images']:,} images, {model['dtype']}"),
-        ("weights' hash", model["hash"]),
+        ("model's hash", model["hash"]),
         ("measured", f"{', '.join(asked['metrics'])}, on {asked['images']:,} held-out items at most, seed {asked['seed']}"),
     ]  # fmt: skip
     if made["sampling"]:
