@@ -91,7 +91,7 @@ def _key_figures(measured: Measured) -> list[tuple[str, str, str]]:
         (
             f"{bound.unit}, held-out data",
             within(bound.total, bound.half_width),
-            f"an upper bound, over {bound.items} items",
+            "; ".join(filter(None, [f"an upper bound, over {bound.items} items", measured.answers.verdict])),
         )
     ]
     scores = measured.answers.results.get("quality")
