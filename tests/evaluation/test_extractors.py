@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from unstir.data import DataSpec, load, to_float
 from unstir.errors import UserError
-from unstir.evaluation.extractors import Components, Extractor, LeadingFilters, RandomFilters, cached, find
+from unstir.evaluation.extractors import FITTED, Components, Extractor, RandomFilters, cached, find
 from unstir.evaluation.sets.distances import frechet_distance, moments
 from unstir.evaluation.sets.manifold import precision_recall
 
@@ -24,7 +24,7 @@ def digits() -> torch.Tensor:
 
 
 def test_on_its_own_data_features_are_centred_with_mean_square_1(digits: torch.Tensor):
-    features = LeadingFilters.fitted(digits)(digits)
+    features = RandomFilters.leading(digits)(digits)
     assert features.shape == (len(digits), 32)
     assert float(features.mean(0).abs().max()) < 1e-7
     assert float(features.var(0).sum()) == pytest.approx(1)
@@ -34,7 +34,7 @@ def test_each_axis_is_over_the_root_of_its_variance_and_their_mean(digits: torch
     """In float64, from the definition: variances l / (l + mean l), no two axes together."""
     features = RandomFilters.fitted(digits)(digits)
     assert features.shape == (len(digits), 256)
-    plain = LeadingFilters.fitted(digits)
+    plain = RandomFilters.leading(digits)
     own = torch.cat([F.relu(F.conv2d(p.double(), plain.weight, plain.bias, padding=1)) for p in digits.split(500)])
     variances = torch.linalg.eigvalsh(torch.cov(F.adaptive_avg_pool2d(own, 2).flatten(1).T))
     found = torch.cov(features.T)
@@ -76,8 +76,8 @@ def test_noise_and_a_missing_kind_take_samples_further_away(digits: torch.Tensor
 
 def test_pictures_that_are_all_alike_have_no_distance():
     alike = torch.zeros(5, 1, 8, 8)
-    for kind in (RandomFilters, LeadingFilters, Components):
-        assert _distance(kind.fitted(alike), alike, alike) == pytest.approx(0)
+    for fit in FITTED.values():
+        assert _distance(fit(alike), alike, alike) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("kind", [RandomFilters, Components])

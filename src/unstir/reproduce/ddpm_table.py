@@ -16,7 +16,7 @@ from unstir import data
 from unstir.bound import mean_interval, variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.denoisers import Clipped
-from unstir.evaluation.extractors import LeadingFilters
+from unstir.evaluation.extractors import RandomFilters
 from unstir.evaluation.sets.distances import frechet_distance
 from unstir.networks import presets
 from unstir.noise import NoiseSource
@@ -120,7 +120,7 @@ def floor(dataset: Dataset) -> float:
 
 
 def _distance(fitted_to: Tensor, first: Tensor, second: Tensor) -> float:
-    features = LeadingFilters.fitted(fitted_to)
+    features = RandomFilters.leading(fitted_to)
     return frechet_distance(features(first), features(second))
 
 

@@ -5,7 +5,7 @@ always named with its extractor (``frechet@random-filters-v2``): distances in un
 """
 
 from unstir.evaluation.extractors.base import Extractor, Fit
-from unstir.evaluation.extractors.builtin import FITTED, Components, LeadingFilters, RandomFilters
+from unstir.evaluation.extractors.builtin import FITTED, Components, RandomFilters
 from unstir.evaluation.extractors.cache import cached
 from unstir.evaluation.extractors.choice import default, find
 from unstir.evaluation.extractors.inception import is_fid
@@ -15,7 +15,6 @@ __all__ = [
     "Components",
     "Extractor",
     "Fit",
-    "LeadingFilters",
     "RandomFilters",
     "cached",
     "default",

@@ -16,23 +16,23 @@ KEPT = 32
 _HELD = 1 << 20  # answers of filters at once: 4 MB, which stay in the processor's cache
 
 
+_PICTURES = (
+    "pictures as the network of the run sees them, at their own size; 64 random 3×3 filters, rectified, "
+    "averaged over each quarter"
+)
+
+
 @dataclass(frozen=True)
 class RandomFilters:
-    """``f(x) = (pool(relu(W * x + b)) - m) V diag(1 / sqrt(l + l̄))``: 64 random 3×3 filters, rectified, averaged over each quarter.
+    """``f(x) = (pool(relu(W * x + b)) - m) P``: 64 random 3×3 filters, rectified, averaged over each quarter of the picture.
 
     Means and covariances of pixels alone cannot tell pictures from a Gaussian fog with theirs. Behind a rectifier they depend
-    on all moments of a neighbourhood. W and b are normal from a fixed seed; V are the principal axes of the data's own
-    features, l their variances and l̄ the mean of these. Dividing makes of "far" "far for these data": noise, in which the
-    filters answer where the data never vary, stands out as far as a wrong shape does; l̄ keeps directions that a few hundred
-    pictures cannot tell from none from counting more than others.
+    on all moments of a neighbourhood. W and b are normal from a fixed seed, m is the mean of the data's own features, and P is
+    :meth:`fitted` or :meth:`leading`.
     """
 
-    name: str = field(default="random-filters-v2", init=False)
-    rule: str = field(
-        default="pictures as the network of the run sees them, at their own size; 64 random 3×3 filters, rectified, averaged over "
-        "each quarter, along the principal axes of the training data, each over the root of its variance and the mean of all",
-        init=False,
-    )
+    name: str
+    rule: str
     hash: str
     """Of the name and of the data that it was fitted to: axes found by another processor differ in their last bits, not in this."""
     weight: Tensor
@@ -42,48 +42,33 @@ class RandomFilters:
 
     @classmethod
     def fitted(cls, x: Tensor) -> RandomFilters:
-        """The features for pictures like x (N, C, H, W), -1 … 1, which axes and scale are taken from."""
+        """``P = V diag(1 / sqrt(l + l̄))`` for pictures like x (N, C, H, W), -1 … 1.
+
+        V are the principal axes of the data's own features, l their variances and l̄ the mean of these. Dividing makes of "far"
+        "far for these data": noise, in which the filters answer where the data never vary, stands out as far as a wrong shape
+        does; l̄ keeps directions that a few hundred pictures cannot tell from none from counting more than others.
+        """
         weight, bias = _filters(x.shape[1])
         middle, covariance = moments(_quarters(x, weight, bias))
         values, vectors = torch.linalg.eigh(covariance)
         values = values.clamp(min=0)
         scale = (values + values.mean().clamp(min=1e-24)).rsqrt()  # data that are all alike have no size
-        return cls(identity("random-filters-v2", (x,)), weight, bias, middle, vectors * scale)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 256), float64."""
-        return (_quarters(x, self.weight, self.bias) - self.middle) @ self.project
-
-
-@dataclass(frozen=True)
-class LeadingFilters:
-    """The filters of :class:`RandomFilters`, seen along the 32 leading principal components of the data's own features alone.
-
-    Divided by one number, so that their mean square on the data is 1. Older tables are in these features; they cannot see noise
-    that lies off those components.
-    """
-
-    name: str = field(default="random-filters-v1", init=False)
-    rule: str = field(
-        default="pictures as the network of the run sees them, at their own size; 64 random 3×3 filters, rectified, averaged over "
-        "each quarter; 32 leading components of the training data",
-        init=False,
-    )
-    hash: str
-    """Of the name and of the data that it was fitted to."""
-    weight: Tensor
-    bias: Tensor
-    middle: Tensor
-    project: Tensor
+        name = "random-filters-v2"
+        rule = f"{_PICTURES}, along the principal axes of the training data, each over the root of its variance and the mean of all"
+        return cls(name, rule, identity(name, (x,)), weight, bias, middle, vectors * scale)
 
     @classmethod
-    def fitted(cls, x: Tensor) -> LeadingFilters:
-        """The features for pictures like x (N, C, H, W), -1 … 1, which axes and scale are taken from."""
+    def leading(cls, x: Tensor) -> RandomFilters:
+        """P are the 32 leading axes, over one number, so that the mean square on the data is 1: older tables are in these.
+
+        They cannot see noise that lies off those axes.
+        """
         weight, bias = _filters(x.shape[1])
-        return cls(identity("random-filters-v1", (x,)), weight, bias, *_leading(_quarters(x, weight, bias)))
+        name, rule = "random-filters-v1", f"{_PICTURES}; 32 leading components of the training data"
+        return cls(name, rule, identity(name, (x,)), weight, bias, *_leading(_quarters(x, weight, bias)))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 32), float64."""
+        """(N, C, H, W) to (N, 256), or (N, 32) of leading axes, float64."""
         return (_quarters(x, self.weight, self.bias) - self.middle) @ self.project
 
 
@@ -120,7 +105,7 @@ class Components:
 
 FITTED: dict[str, Fit] = {
     "random-filters": RandomFilters.fitted,
-    "random-filters-v1": LeadingFilters.fitted,
+    "random-filters-v1": RandomFilters.leading,
     "components": Components.fitted,
 }
 """The built-in extractors by name, each fitted to real data."""
