@@ -243,3 +243,11 @@ def test_what_cannot_be_asked_is_refused_in_one_line() -> None:
         measure(
             training.x, torch.ones(3, 2), training, torch.ones(300, 2), heldout, torch.ones(200, 2), SPEC.inside, "some"
         )
+
+
+def test_samples_far_from_everything_are_said_to_be_and_others_not() -> None:
+    """Noise is no copy of anything, which is no praise of it."""
+    training, heldout = split()
+    noise = 255 * np.random.default_rng(5).integers(0, 2, heldout.x[:60].shape, np.uint8)
+    assert "too poor to be copies" in look(noise, training, heldout).table()
+    assert "too poor to be copies" not in look(heldout.x[:60], training, heldout).table()

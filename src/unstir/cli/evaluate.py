@@ -132,6 +132,7 @@ def evaluate_(
         guidance=guidance, features=features, input_range=input_range, seed=seed, batch=batch,
     )  # fmt: skip
     from unstir.cli import measuring
+    from unstir.evaluation.receipt import place
 
     answers, made = measuring.measured(asked, run, data, weights, receipt)
     if json:
@@ -139,4 +140,4 @@ def evaluate_(
         console.give(results.pop("bound", {}) | results)
     else:
         print(answers.table())
-    measuring.keep(answers, made, receipt or measuring.place(run, made), asked_for=receipt is not None)
+    measuring.keep(answers, made, receipt or place(run, made), asked_for=receipt is not None)

@@ -34,11 +34,6 @@ def measured(
     return answers, receipt.of(asked, answers, model, dataset, run=str(run), data=data, seconds=seconds)
 
 
-def place(run: Path, made: receipt.Receipt) -> Path:
-    """Where a receipt lies unless told otherwise: the same question again has the same place."""
-    return (run if run.is_dir() else run.parent) / "receipts" / receipt.name(made)
-
-
 def keep(answers: Answers, made: receipt.Receipt, target: Path, *, asked_for: bool) -> None:
     """Writes the receipt, and beside it the sheet of nearest training pictures where copies were looked for.
 

@@ -1,8 +1,8 @@
 """Receipts: what was measured, on what, how, with what and with which result, so that anyone can repeat it or refuse it.
 
-A receipt is one JSON object: ``asked`` (the question, word for word), ``data`` (hash, split, counts, rules), ``model`` (hash of the
-weights, raw or averaged, how far trained), ``extractor`` and ``sampling`` where samples were drawn, ``results``, ``made`` (command,
-versions, device, threads, seconds, time). Paths in it are as they were typed.
+A receipt is one JSON object: ``asked`` (the question, word for word), ``data`` (hash, split, counts, rules), ``model`` (hash of its
+weights and configuration, raw or averaged, how far trained), ``extractor`` and ``sampling`` where samples were drawn, ``results``,
+``made`` (command, versions, device, threads, seconds, time). Paths in it are as they were typed.
 """
 
 from __future__ import annotations
@@ -146,6 +146,11 @@ def name(receipt: Receipt) -> str:
     whole = [receipt["asked"], receipt["data"]["hash"], receipt["model"]["hash"], extractor and extractor["hash"]]
     said = "-".join(metrics) if len(metrics) <= _NAMED else f"{metrics[0]}-and-{len(metrics) - 1}-more"
     return f"{said}-{identity(json.dumps(whole, sort_keys=True), ())[:6]}.json"
+
+
+def place(run: Path, receipt: Receipt) -> Path:
+    """Where it lies unless told otherwise: in the run's folder, or beside a model that is one file."""
+    return (run if run.is_dir() else run.parent) / "receipts" / name(receipt)
 
 
 def write(receipt: Receipt, path: Path) -> None:

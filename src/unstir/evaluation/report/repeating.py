@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from unstir.evaluation import receipt
@@ -14,13 +13,9 @@ from unstir.evaluation.report.measured import Measured
 from unstir.runs import Run
 
 
-def place(run: Run, measured: Measured) -> Path:
-    """Where the receipt lies beside the report."""
-    return run.path / "receipts" / receipt.name(measured.receipt)
-
-
 def section(run: Run, measured: Measured) -> Section:
     made = measured.receipt
+    kept, elsewhere = str(receipt.place(run.path, made)), ("--data", measured.data) if measured.data else ()
     text = json.dumps(made, indent=1, ensure_ascii=False)
     rests = (
         "the likelihood, the distances at the usual number of steps and the copies"
@@ -34,7 +29,7 @@ def section(run: Run, measured: Measured) -> Section:
         + "<p>The first line measures these numbers anew, the second measures what the receipt beside this report says "
         "and tells whether they agree.</p>"
         + typed(measured.command(run))
-        + typed(line("evaluate", run, "--check", str(place(run, measured)), *(("--data", measured.data) if measured.data else ())))
+        + typed(line("evaluate", run, "--check", kept, *elsewhere))
     )  # fmt: skip
     return Section("Receipt", body)
 

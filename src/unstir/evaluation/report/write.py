@@ -47,7 +47,7 @@ def write(
             made += part()
             update(i + 1, len(parts))
     text = _page(run, model, measured, made)
-    receipt.write(measured.receipt, repeating.place(run, measured))
+    receipt.write(measured.receipt, receipt.place(run.path, measured.receipt))
     aside = run.report.with_name(f".{run.report.name}.writing")
     try:
         aside.write_text(text, encoding="utf-8")
