@@ -188,6 +188,7 @@ class Memorising:
                 f"memorising  {self.verdict}",
                 *(line for space in self.spaces.values() for line in space.lines()),
                 *([mixed] if self.mixed else ()),
+                *self._far(),
                 *self.duplicates.lines(),
                 f"  ratio: to the nearest training item, over the mean of the next {NEXT} different ones",
                 f"  all tests together raise a false alarm once in {round(1 / ALARM)} times",
