@@ -125,8 +125,8 @@ TYPES = {name for name in vars(shapes) if name[0].isupper()} - IMPORTED
 FREE = {
     "noise.NoiseSource.__init__ indices": "refused with a sentence",
     "samplers.grid.Grid times": "refused with a sentence",
-    "samplers.__init__.walk indices": "refused with a sentence",
-    "samplers.__init__.walk start": "refused with a sentence",
+    "samplers.walk.walk indices": "refused with a sentence",
+    "samplers.walk.walk start": "refused with a sentence",
     "schedules.chains.Chain.__init__ betas": "refused with a sentence",
     "schedules.learned.Learned.__init__ logits": "refused with a sentence",
     "schedules.learned.MonotoneLogSNR.__init__ interior": "refused with a sentence",

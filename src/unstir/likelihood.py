@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from unstir.bound import bits_per_dim
-from unstir.denoisers import Clipped, Condition, DenoiserBase, Prediction
+from unstir.denoisers import Bounded, Condition, DenoiserBase, Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
 from unstir.shapes import Data, Numbers, Numbers64, RowLabels, Rows64
@@ -147,7 +147,7 @@ def ode_log_likelihood(
         )
     if denoiser.consecutive:
         raise ValueError("this denoiser speaks of the step from t to t - 1 alone, and the ODE asks at real times")
-    if any(isinstance(part, Clipped) for part in denoiser.modules()):
+    if any(isinstance(part, Bounded) for part in denoiser.modules()):
         raise ValueError(
             "clipping bends the flow where the predicted x0 leaves its range, and no density has that flow: give the denoiser "
             "unclipped"

@@ -65,7 +65,7 @@ def pixels(number: int = 30) -> Split:
 def test_the_numbers_are_those_of_the_bound() -> None:
     model, split = pixel_model(), pixels()
     result = measure(model, split, images=30, terms=None, seed=4)
-    bound = variational_bound(model._clipped(model.denoiser), model.inside(split.x), noise=NoiseSource(4, range(30)))
+    bound = variational_bound(model.bounded, model.inside(split.x), noise=NoiseSource(4, range(30)))
     totals = bound.bits_per_dim
     assert result.unit == "bits/dim"
     assert (result.items, result.calls, result.chain) == (30, 40, 40)

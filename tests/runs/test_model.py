@@ -187,7 +187,7 @@ def test_labels_by_name_and_by_number(digits_run: Path, model: Model) -> None:
 
 
 def test_each_class_in_turn_follows_the_index_and_not_the_place(model: Model) -> None:
-    condition = model._condition("each", [3, 17, 99])
+    condition = model.condition("each", [3, 17, 99])
     assert condition is not None
     assert condition.label is not None
     assert condition.label.tolist() == [3, 7, 9]
@@ -371,7 +371,7 @@ def test_the_forms_of_a_file_hold_the_same(tmp_path: Path) -> None:
 def test_points_live_in_their_own_units(points_run: Path, points_file: Path) -> None:
     model = load(points_run)
     assert not model.spec.eight_bit
-    assert model._clipped(model.denoiser) is model.denoiser, "points have no range to clip to"
+    assert model.bounded is model.denoiser, "points have no range to clip to"
     drawn = model.sample(600, steps=15)
     assert drawn.shape == (600, 2)
     assert drawn.dtype == np.float32
@@ -388,8 +388,8 @@ def test_pictures_are_clipped_after_guidance(model: Model) -> None:
     w = 3000.0  # the model has hardly been trained: its classes differ by a thousandth
     with torch.no_grad():
         conditional, unconditional = model.denoiser.predict(x, 30.0, label).x0, model.denoiser.predict(x, 30.0).x0
-        guided = model._walk("ddim", 3, "uniform", w)[2].predict(x, 30.0, label).x0
-        plain = model._walk("ddim", 3, "uniform", 1.0)[2].predict(x, 30.0, label).x0
+        guided = model.walk(steps=3, guidance=w).denoiser.predict(x, 30.0, label).x0
+        plain = model.walk(steps=3).denoiser.predict(x, 30.0, label).x0
     assert torch.equal(plain, conditional.clamp(-1, 1))
     stated = unconditional + w * (conditional - unconditional)
     too_early = unconditional.clamp(-1, 1) + w * (conditional.clamp(-1, 1) - unconditional.clamp(-1, 1))

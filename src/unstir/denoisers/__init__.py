@@ -1,7 +1,8 @@
 """Denoisers: networks read as predictions about x0, wrappers around them, and exact solutions."""
 
 from unstir.denoisers.analytic import AnalyticVariance, analytic_variance, fit_variance, score_error
-from unstir.denoisers.base import Clipped, Denoiser, DenoiserBase
+from unstir.denoisers.base import Denoiser, DenoiserBase
+from unstir.denoisers.clipping import CLIPS, Bounded, Clipped, Thresholded, clipped
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.discrete import DiscretePrediction
 from unstir.denoisers.guidance import Guided
@@ -9,7 +10,9 @@ from unstir.denoisers.oracles import EmpiricalDenoiser, FiniteDenoiser, Gaussian
 from unstir.denoisers.prediction import Prediction, PredictionBase
 
 __all__ = [
+    "CLIPS",
     "AnalyticVariance",
+    "Bounded",
     "Clipped",
     "Condition",
     "Denoiser",
@@ -21,7 +24,9 @@ __all__ = [
     "Guided",
     "Prediction",
     "PredictionBase",
+    "Thresholded",
     "analytic_variance",
+    "clipped",
     "fit_variance",
     "score_error",
 ]

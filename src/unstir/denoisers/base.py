@@ -12,7 +12,7 @@ from unstir.denoisers import registry
 from unstir.denoisers import variance as variances
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.parameterisation import Parameterisation
-from unstir.denoisers.prediction import Prediction, PredictionBase
+from unstir.denoisers.prediction import PredictionBase
 from unstir.processes import Process
 from unstir.schedules import VariancePreserving
 from unstir.shapes import Data, LeadingB, Raw, Rows, Rows64, RowTimes
@@ -114,28 +114,6 @@ class Denoiser(DenoiserBase):
         t = times_for(x_t, t)
         raw, spread = self.raw(x_t, t, condition)
         return self.interpret(raw, spread, x_t, t)
-
-
-class Clipped(DenoiserBase):
-    """Clips the predicted x0 to the data's range; eps and v are derived again from the clipped x0 and x_t.
-
-    Without that second part the pair (x0, eps) no longer makes x_t, and deterministic samplers drift.
-    """
-
-    def __init__(self, denoiser: DenoiserBase, low: float = -1.0, high: float = 1.0) -> None:
-        super().__init__()
-        if not low < high:
-            raise ValueError(f"the data's range rises from low to high, and {low:g} … {high:g} does not")
-        self.denoiser = denoiser
-        self.process = denoiser.process
-        self.consecutive = denoiser.consecutive
-        self.low, self.high = low, high
-
-    def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> Prediction:
-        prediction = self.denoiser.predict(x_t, t, condition)
-        if not isinstance(prediction, Prediction):
-            raise ValueError("only predictions of real numbers can be clipped: bits and symbols have no range to leave")
-        return prediction.with_x0(prediction.x0.clamp(self.low, self.high))
 
 
 def times_for(x_t: LeadingB, t: RowTimes) -> Rows64:

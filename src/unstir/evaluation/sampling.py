@@ -12,56 +12,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.evaluation.extractors import Extractor
 from unstir.runs import Model
+from unstir.runs.walks import AUTO, How
 
 _AHEAD = 4  # batches whose features may still be due: beyond that memory would grow where features are the slow part
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(How):
     """All that decides which samples are drawn from given weights; how many at a time does not.
 
     Args:
-        sampler, steps, spacing: the solver, its number of steps, and how these are spread over the times.
         label: a class's name, ``each`` for all in turn, or None for no class.
-        guidance: w of ``uncond + w (cond - uncond)``.
         seed: sample i of a seed is always the same.
     """
 
-    sampler: str
-    steps: int
-    spacing: str = "uniform"
     label: str | None = None
-    guidance: float = 1.0
     seed: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        model: Model,
-        *,
-        sampler: str | None = None,
-        steps: int | None = None,
-        spacing: str = "uniform",
-        label: str | None = None,
-        guidance: float = 1.0,
-        seed: int = 0,
-    ) -> Sampling:
-        """With what the model does by default in the places left open."""
-        steps = model.steps if steps is None else steps
-        if steps < 1:
-            raise UserError(f"samples take one step at least, not {steps}")
-        return cls(sampler or model.denoiser.process.sampler, steps, spacing, label, guidance, seed)
 
     @property
     def described(self) -> str:
         """In words, without what is as usual."""
-        spread = f" spread {self.spacing}" if self.spacing != "uniform" else ""
+        clip = f", clip {self.clip}" if self.clip != AUTO else ""
         label = f", label {self.label}" if self.label is not None else ""
         guidance = f", guidance {self.guidance:g}" if self.guidance != 1 else ""
-        return f"{self.sampler}, {self.steps} steps{spread}{label}{guidance}, seed {self.seed}"
+        return f"{self.walked}{clip}{label}{guidance}, seed {self.seed}"
 
     def sample(self, model: Model, indices: range) -> np.ndarray:
         """These samples of the seed, all at once, as users hold them."""

@@ -3,7 +3,7 @@
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler, State
 from unstir.samplers.ddim import DDIM
-from unstir.samplers.grid import Grid
+from unstir.samplers.grid import SPACINGS, Grid
 from unstir.samplers.heun import Heun
 from unstir.samplers.registry import NAMES, get
 from unstir.samplers.walk import Edit, check_suits, sample, walk
@@ -11,6 +11,7 @@ from unstir.samplers.walk import Edit, check_suits, sample, walk
 __all__ = [
     "DDIM",
     "NAMES",
+    "SPACINGS",
     "Ancestral",
     "Edit",
     "Grid",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
+from unstir.samplers.options import parsed
 from unstir.schedules import Schedule
 from unstir.shapes import Anything
 
-SPACINGS = ("uniform", "leading", "trailing", "log-snr")
+SPACINGS = ("uniform", "leading", "trailing", "quadratic", "log-snr", "rho")
 
 
 @dataclass(frozen=True)
@@ -77,30 +80,67 @@ class Grid:
         A chain that ends at alpha_bar_T = 0 has no log-SNR there: its first time is T and the even steps begin at T - 1.
         """
         _checked(steps)
-        first = torch.tensor([float(schedule.T)], dtype=torch.float64)
-        begin = first if bool(torch.isfinite(schedule.log_snr(first))) else first - 1
-        head = first[: len(first) if begin is not first else 0]
-        low, high = float(schedule.log_snr(begin)), float(schedule.log_snr(last))
-        inner = steps - len(head)
-        if steps == 1:
-            return cls(torch.tensor([schedule.T, 0.0]))
-        if inner == 1:
-            return cls(torch.tensor([*head.tolist(), last if len(head) else schedule.T, 0.0]))
-        middle = schedule.time(torch.linspace(low, high, inner, dtype=torch.float64))
-        middle[0] = begin
-        return cls(torch.cat([head, middle, torch.zeros(1, dtype=torch.float64)]))
+        return cls(
+            _along(schedule, steps, last, lambda low, high, n: torch.linspace(low, high, n, dtype=torch.float64))
+        )
+
+    @classmethod
+    def quadratic(cls, schedule: Schedule, steps: int) -> Grid:
+        """``t_i = T (1 - i/n)²``: real times, closer together near the data (Song, Meng & Ermon 2021, App. D.2)."""
+        return cls(schedule.T * torch.linspace(1, 0, _checked(steps) + 1, dtype=torch.float64) ** 2)
+
+    @classmethod
+    def rho(cls, schedule: Schedule, steps: int, rho: float = 7.0, last: float = 1.0) -> Grid:
+        """``k_i = (k_max^(1/rho) + i/(n-1) (k_min^(1/rho) - k_max^(1/rho)))^rho``, then 0, with ``k = sigma/alpha``.
+
+        (Karras et al. 2022, eq. 5.) k_max is that of T, k_min that of t = ``last``. A chain that ends at alpha_T = 0 has no k
+        there: its first time is T and the grid begins at T - 1. Larger rho puts more of the steps near the data.
+        """
+        _checked(steps)
+        if not rho > 0:
+            raise ValueError(f"rho is an exponent above 0, not {rho}")
+
+        def curve(low: float, high: float, n: int) -> Tensor:
+            first, end = (math.exp(-level / 2 / rho) for level in (low, high))  # k^(1/rho), of log-SNR = -2 log k
+            return -2 * rho * torch.linspace(first, end, n, dtype=torch.float64).log()
+
+        return cls(_along(schedule, steps, last, curve))
 
     @classmethod
     def named(cls, spacing: str, schedule: Schedule, steps: int) -> Grid:
-        """A grid by the name of its spacing: uniform, leading, trailing or log-snr."""
-        if spacing not in SPACINGS:
-            raise ValueError(f"no spacing is called {spacing!r}; there are {', '.join(SPACINGS)}")
-        return getattr(cls, spacing.replace("-", "_"))(schedule, steps)
+        """A grid by the name of its spacing, one of :data:`SPACINGS`, with options after a colon, such as ``rho:rho=5``.
+
+        Raises:
+            ValueError: for a name or an option that does not exist, and for more steps than whole times.
+        """
+        name, options = parsed(spacing)
+        if name not in SPACINGS:
+            raise ValueError(f"no spacing is called {name!r}; there are {', '.join(SPACINGS)}")
+        try:
+            return getattr(cls, name.replace("-", "_"))(schedule, steps, **options)
+        except TypeError:
+            raise ValueError(f"the spacing {name!r} does not take these options: {spacing}") from None
 
     @classmethod
     def custom(cls, times: Sequence[float]) -> Grid:
         """A grid from a list of falling times."""
         return cls(torch.tensor(list(times), dtype=torch.float64))
+
+
+def _along(schedule: Schedule, steps: int, last: float, levels: Callable[[float, float, int], Tensor]) -> Tensor:
+    """Times at log-SNR levels from that of T to that of ``last``, then 0; T itself first where it has no log-SNR."""
+    first = torch.tensor([float(schedule.T)], dtype=torch.float64)
+    finite = bool(torch.isfinite(schedule.log_snr(first)))
+    begin = first if finite else first - 1
+    head = [] if finite else first.tolist()
+    inner = steps - len(head)
+    if steps == 1:
+        return torch.tensor([schedule.T, 0.0], dtype=torch.float64)
+    if inner == 1:
+        return torch.tensor([*head, last if head else schedule.T, 0.0], dtype=torch.float64)
+    middle = schedule.time(levels(float(schedule.log_snr(begin)), float(schedule.log_snr(last)), inner))
+    middle[0] = begin
+    return torch.cat([torch.tensor(head, dtype=torch.float64), middle, torch.zeros(1, dtype=torch.float64)])
 
 
 def _checked(steps: int) -> int:

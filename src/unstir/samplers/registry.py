@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler
 from unstir.samplers.ddim import DDIM
 from unstir.samplers.heun import Heun
+from unstir.samplers.options import parsed
 
 _BY_NAME: dict[str, Callable[..., Sampler]] = {
     "ancestral": Ancestral,
@@ -19,11 +21,18 @@ NAMES = tuple(_BY_NAME)
 
 
 def get(name: str, **options: Any) -> Sampler:
-    """A sampler by name, one of :data:`NAMES`; options are those of its class, such as ``eta`` for ``ddim``.
+    """A sampler by name, one of :data:`NAMES`, with options of its class, in words too: ``ddim:eta=0.5``.
 
     Raises:
         ValueError: for a name that does not exist, and for an option or a value that it does not take.
     """
+    name, said = parsed(name)
     if name not in _BY_NAME:
         raise ValueError(f"no sampler is called {name!r}; there are {', '.join(_BY_NAME)}")
-    return _BY_NAME[name](**options)
+    kind, options = _BY_NAME[name], said | options
+    known = signature(kind).parameters
+    strange = sorted(options.keys() - known.keys())
+    if strange:
+        takes = f"its options are {', '.join(known)}" if known else "it has none"
+        raise ValueError(f"the sampler {name!r} has no option {strange[0]!r}: {takes}")
+    return kind(**options)

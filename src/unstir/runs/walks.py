@@ -1,0 +1,147 @@
+"""How samples are drawn from a model: the solver, its times, and what is laid around the denoiser."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from unstir import samplers
+from unstir.data import DataSpec
+from unstir.denoisers import CLIPS, Denoiser, DenoiserBase, Guided, clipped
+from unstir.errors import UserError
+from unstir.processes import Process
+from unstir.samplers import Grid, Sampler
+
+if TYPE_CHECKING:
+    from unstir.runs.model import Model
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class How:
+    """All that decides how samples come about, given the weights and the noise.
+
+    Args:
+        sampler: a name of :data:`unstir.samplers.NAMES`, with options after a colon, such as ``ddim:eta=0.5``.
+        steps: from noise to data.
+        spacing: of the times, a name of :data:`unstir.samplers.SPACINGS`, with options after a colon, such as ``rho:rho=5``.
+        times: these falling times, ending at 0, instead of a spacing.
+        clip: what is done to the predicted x0: ``static``, ``dynamic`` (of real numbers) or ``none``; ``auto`` is static for
+            8-bit data, whose range is known, and none for the rest.
+        guidance: w of ``uncond + w (cond - uncond)``.
+    """
+
+    sampler: str
+    steps: int
+    spacing: str = "uniform"
+    times: tuple[float, ...] | None = None
+    clip: str = AUTO
+    guidance: float = 1.0
+
+    @classmethod
+    def of(cls, model: Model, **given: Any) -> Self:
+        """With what the model does by default in the places left open or None.
+
+        Raises:
+            UserError: for an option that does not exist.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(given.keys() - known)
+        if unknown:
+            raise UserError(f"samples have no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        given = {name: value for name, value in given.items() if value is not None}
+        if "times" in given:
+            given["times"] = tuple(float(t) for t in given["times"])
+            given["steps"] = len(given["times"]) - 1
+        denoiser = model.denoiser
+        defaults = {"sampler": denoiser.process.sampler, "steps": default_steps(denoiser)}
+        made = cls(**defaults | given)
+        if made.steps < 1:
+            raise UserError(f"samples take one step at least, not {made.steps}")
+        return made
+
+    def grid(self, process: Process) -> Grid:
+        """The times, on this process.
+
+        Raises:
+            ValueError: for more steps than a spacing can have, and for times that do not fall.
+        """
+        if self.times is not None:
+            return Grid.custom(self.times)
+        return Grid.named(self.spacing, process.schedule, self.steps)
+
+    @property
+    def walked(self) -> str:
+        """Solver and times in words, without what is as usual."""
+        if self.times is not None:
+            return f"{self.sampler}, {self.steps} steps at chosen times"
+        spread = f" spread {self.spacing}" if self.spacing != "uniform" else ""
+        return f"{self.sampler}, {self.steps} steps{spread}"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A denoiser with everything laid around it, and who asks it when."""
+
+    denoiser: DenoiserBase
+    sampler: Sampler
+    grid: Grid
+
+
+def walk_of(denoiser: Denoiser, spec: DataSpec, how: How) -> Walk:
+    """What :func:`unstir.samplers.walk` needs.
+
+    Raises:
+        UserError: where the sampler, the times, or what is laid around do not suit the model.
+    """
+    process = denoiser.process
+    if how.times is None and how.steps > process.T:
+        raise UserError(f"{how.steps} steps are more than this model's chain has: at most {process.T}")
+    try:
+        grid, solver = how.grid(process), samplers.get(how.sampler)
+        samplers.check_suits(denoiser, solver, grid)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if solver.stochastic and denoiser.variance == "analytic":
+        raise UserError(
+            "this run's reverse variance is found from data, which sampling does not read: take a sampler without noise, "
+            "such as ddim"
+        )
+    # Clipped last: a strong guidance leaves the data's range even where both of its branches stay inside.
+    return Walk(bounded(guided(denoiser, spec, how), spec, how.clip), solver, grid)
+
+
+def guided(denoiser: Denoiser, spec: DataSpec, how: How) -> DenoiserBase:
+    """The denoiser under the guidance that was asked for.
+
+    Raises:
+        UserError: for guidance that is no number, or where the model has nothing to be guided to.
+    """
+    if not math.isfinite(how.guidance):
+        raise UserError(f"guidance is a number, not {how.guidance}")
+    if how.guidance != 1 and not spec.classes:
+        raise UserError("guidance needs classes, and this model was trained without any")
+    return denoiser if how.guidance == 1 else Guided(denoiser, how.guidance)
+
+
+def bounded(denoiser: DenoiserBase, spec: DataSpec, clip: str = AUTO) -> DenoiserBase:
+    """The denoiser with its x0 kept in the data's range, where it has one.
+
+    8-bit data is bounded, so a prediction outside its range is surely wrong; other data has no known range.
+    """
+    if clip not in (AUTO, *CLIPS):
+        raise UserError(f"clip is one of {', '.join((AUTO, *CLIPS))}, not {clip!r}")
+    kind = ("static" if spec.eight_bit else "none") if clip == AUTO else clip
+    if kind != "none" and not spec.eight_bit:
+        raise UserError(f"clip={kind} keeps x0 within the range of 8-bit data, and this data has no such range")
+    return clipped(denoiser, kind)
+
+
+def default_steps(denoiser: Denoiser) -> int:
+    """How many steps samples take unless told otherwise: the whole chain where the network knows no longer steps."""
+    process = denoiser.process
+    if denoiser.consecutive:
+        return process.T
+    return min(process.T, 20 if process.continuous else 200)
