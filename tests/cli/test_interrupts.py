@@ -54,22 +54,28 @@ def test_nothing_was_written(
     assert everything(run) == before
 
 
-@pytest.mark.parametrize("name", ["folder", "x.npy"])
-def test_what_was_begun_is_not_called_nothing(
+@pytest.mark.parametrize("name", ["folder", "x.npy", "x.png"])
+def test_samples_that_were_begun_go_on_to_the_same_bytes(
     run: Path, tmp_path: Path, unstir: Command, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def cut_short(data: np.ndarray, target: Path, *_: Any, **__: Any) -> None:
-        np.save(target if target.suffix else target / "000000.png", data)
-        raise KeyboardInterrupt
+    line = ("sample", run, "-n", 5, "--batch", 2, "--steps", 1, "--out")
+    assert unstir(*line, tmp_path / "whole" / name).code == 0
+    true, asked = runs.Model.sample, []
 
-    target = tmp_path / name
-    if not target.suffix:
-        target.mkdir()
-        (target / "000000.png").write_bytes(b"of an earlier time")
-    monkeypatch.setattr(runs, "write", cut_short)
-    ended = unstir("sample", run, "-n", 2, "--steps", 1, "--out", target)
+    def twice(self: runs.Model, n: int, **options: Any) -> np.ndarray:
+        asked.append(list(options["indices"]))
+        return interrupt() if len(asked) == 2 else true(self, n, **options)
+
+    monkeypatch.setattr(runs.Model, "sample", twice)
+    ended = unstir(*line, tmp_path / name)
     assert ended.code == 130
-    assert ended.err.splitlines()[-1] == f"unstir: stopped; {target} may not be whole"
+    assert ended.err.splitlines()[-1] == "unstir: stopped; the same line continues"
+    ended = unstir(*line, tmp_path / name)
+    assert ended.code == 0
+    assert "2 of them from before" in ended.err
+    assert asked == [[0, 1], [2, 3], [2, 3], [4]]
+    assert everything(tmp_path / name) == everything(tmp_path / "whole" / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", name}
 
 
 def test_training_continues_though_it_had_not_begun(

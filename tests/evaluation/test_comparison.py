@@ -76,7 +76,7 @@ DAMAGES = [
     ("asked.data", 5, "asked.data must be text or null, not 5"),
     ("asked.spacing", "magic", "--spacing is one of best; uniform; trailing; log-snr: not 'magic'"),
     ("asked.variance", "magic", "--variance is one of analytic"),
-    ("asked.sampler", "magic", "--sampler is one of"),
+    ("asked.sampler", "magic", "--sampler: no sampler is called"),
     ("asked.sample_spacing", "magic", "--sample-spacing is one of"),
     ("asked.input_range", "magic", "--input-range is one of"),
     ("made.versions", None, "made.versions must be an object, not null"),
@@ -198,7 +198,7 @@ def test_a_metric_is_asked_once() -> None:
     ("name", "value"),
     [
         ("features", "components"), ("input_range", "0,1"), ("sampler", "heun"), ("sample_steps", 5),
-        ("sample_spacing", "leading"), ("label", "3"), ("guidance", 2.0),
+        ("sample_spacing", "leading"), ("sample_times", (9.0, 0.0)), ("clip", "none"), ("label", "3"), ("guidance", 2.0),
     ],
 )  # fmt: skip
 def test_what_is_about_samples_takes_a_metric_of_samples(name: str, value: Any) -> None:

@@ -21,9 +21,10 @@ def evaluate_(
     variance: Literal["analytic"] | None = None,
     given_labels: bool = False,
     samples: int = 2_048,
-    sampler: Literal["ddim", "heun", "ancestral"] | None = None,
+    sampler: str | None = None,
     sample_steps: int | None = None,
-    sample_spacing: Literal["uniform", "leading", "trailing", "log-snr"] = "uniform",
+    sample_spacing: str | None = None,
+    clip: Literal["auto", "static", "dynamic", "none"] = "auto",
     label: str | None = None,
     guidance: float = 1.0,
     features: str | None = None,
@@ -81,9 +82,11 @@ def evaluate_(
     sampler: str
         How they are drawn: see unstir sample, there and below.
     sample_steps: int
-        Steps from noise to data; by default 20, and 200 for bits and symbols.
+        Steps from noise to data; by default the run's own choice, else 20, and 200 for bits and symbols.
     sample_spacing: str
         How these are spread over the times.
+    clip: str
+        What keeps the predicted picture in its range.
     label: str
         A class, by name or number, or each for all of them in turn; without it, samples of all kinds.
     guidance: float
@@ -128,8 +131,8 @@ def evaluate_(
         metrics=tuple(name.strip() for name in metrics.split(",")),
         images=images, within=within, terms=terms, given_labels=given_labels,
         steps=steps, spacing=spacing, variance=variance,
-        samples=samples, sampler=sampler, sample_steps=sample_steps, sample_spacing=sample_spacing, label=label,
-        guidance=guidance, features=features, input_range=input_range, seed=seed, batch=batch,
+        samples=samples, sampler=sampler, sample_steps=sample_steps, sample_spacing=sample_spacing, clip=clip,
+        label=label, guidance=guidance, features=features, input_range=input_range, seed=seed, batch=batch,
     )  # fmt: skip
     from unstir.cli import measuring
     from unstir.evaluation.receipt import place

@@ -26,6 +26,7 @@ def measured(
     began = time.perf_counter()
     model = open_model(run, weights=weights)
     asked.check(model)
+    asked = asked.settled(model)
     if target is not None:
         check_target(target, data or model.config.data.source)
     dataset = own_data(model, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,9 +12,11 @@ def sample_(
     run: Path,
     *,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 64,
-    sampler: Literal["ddim", "heun", "ancestral"] | None = None,
+    sampler: str | None = None,
     steps: int | None = None,
-    spacing: Literal["uniform", "leading", "trailing", "log-snr"] = "uniform",
+    spacing: str | None = None,
+    times: str | None = None,
+    clip: Literal["auto", "static", "dynamic", "none"] = "auto",
     seed: int = 0,
     indices: str | None = None,
     label: str | None = None,
@@ -26,6 +28,9 @@ def sample_(
 ) -> None:
     """Draw new data from a run. The same seed gives the same pictures, whatever the batch size.
 
+    Stopped, the same line continues where samples are missing. Several processes share the samples out:
+    torchrun --nproc-per-node 2 -m unstir sample RUN …
+
     Examples:
 
         unstir sample runs/digits -n 64
@@ -36,6 +41,8 @@ def sample_(
 
         unstir sample runs/digits --indices 3,17,99 --out three.png
 
+        unstir sample runs/digits --sampler dpm++2m --steps 10 --spacing log-snr
+
     Parameters
     ----------
     run: Path
@@ -43,16 +50,23 @@ def sample_(
     n: int
         How many.
     sampler: str
-        ddim and heun are deterministic, ancestral draws noise at every step; heun makes two network calls a step. By default
-        ddim, and ancestral for bits and symbols.
+        {samplers}.
+        With options after a colon, such as ddim:eta=0.5. By default the run's own choice (see unstir bench solvers), else ddim,
+        and ancestral for bits and symbols.
     steps: int
-        Steps from noise to data; by default 20, and 200 for bits and symbols.
+        Steps from noise to data; by default the run's own choice, else 20, and 200 for bits and symbols.
     spacing: str
-        How the steps are spread over the times.
+        How the steps are spread over the times: uniform, leading, trailing, quadratic, log-snr, rho (of Karras et al.; rho:rho=5), or
+        best, the steps of the lowest bound on training data.
+    times: str
+        The times themselves instead, falling to 0, such as 1000,700,400,100,0.
+    clip: str
+        What keeps the predicted picture in its range: static cuts off, dynamic scales back, none; auto is static for 8-bit
+        pictures and none for other data.
     seed: int
         Sample i of a seed is always the same.
     indices: str
-        Only these samples of the seed, such as 3,17,99.
+        Only these samples of the seed, such as 3,17,99 or 100-199.
     label: str
         A class, by name or number, or each for all of them in turn; without it, samples of all kinds.
     guidance: float
@@ -67,59 +81,95 @@ def sample_(
     json: bool
         A summary as JSON on stdout.
     """
+    from dataclasses import asdict
+
     from unstir import runs
     from unstir.cli import console
     from unstir.cli.opening import open_model
     from unstir.errors import UserError
-    from unstir.samplers import Grid
+    from unstir.evaluation.receipt import model_hash
+    from unstir.runs.drawing import Job
+    from unstir.runs.walks import How
+    from unstir.training.engine import place_among_processes
 
     if n < 1 or (steps is not None and steps < 1) or batch < 1:
         raise UserError("-n, --steps and --batch must be at least 1")
+    if times is not None and (steps is not None or spacing is not None):
+        raise UserError("--times are the steps themselves: leave --steps and --spacing out")
     chosen = _indices(indices) if indices is not None else list(range(n))
     model = open_model(run, weights=weights)
-    if out is None:
-        target = _default_target(run, seed, label, guidance, ".png" if model.spec.kind == "image" else ".npy")
-        runs.check(target, codec=model.spec.codec)
-    else:
-        target = out
-        runs.check(target, codec=model.spec.codec, source=model.config.data.source)
-    sampler, steps = sampler or model.denoiser.process.sampler, steps or model.steps
-    with console.bar("sampling", "samples") as update:
-        data = model.sample(
-            len(chosen), sampler=sampler, steps=steps, spacing=spacing, seed=seed, indices=chosen,
-            label=label, guidance=guidance, batch=batch, progress=update,
-        )  # fmt: skip
-    console.say(f"{model.weights} weights after {model.images:,} images")
-    schedule = model.denoiser.process.schedule
-    console.say(Grid.named(spacing, schedule, steps).describe(schedule))
-    columns = len(model.spec.classes) if label == "each" else None
+    target = out or _default_target(run, seed, label, guidance, ".png" if model.spec.kind == "image" else ".npy")
+    runs.check(target, codec=model.spec.codec, source=model.config.data.source if out else "")
+    given: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": spacing, "clip": clip, "guidance": guidance}
+    if times is not None:
+        given["times"] = _times(times)
+    elif spacing == "best":
+        given |= {"spacing": None, "times": _best(model, steps)}
+    model.walk(**given)  # refused before anything is drawn
+    how = How.of(model, **given)
+    drawn = {"seed": seed, "label": label, **asdict(how)}
+    job = Job(
+        target, chosen, batch, {"model": model_hash(model), **drawn}, model.spec.codec,
+        len(model.spec.classes) if label == "each" else None,
+    )  # fmt: skip
+    rank, world = place_among_processes()
+    if rank == 0:
+        console.say(f"{model.weights} weights after {model.images:,} images; {how.walked}")
+        console.say(how.grid(model.denoiser.process).describe(model.denoiser.process.schedule))
     try:
-        with console.writing(target):
-            runs.write(data, target, chosen, codec=model.spec.codec, columns=columns)
+        with console.bar("sampling", "samples") as update:
+            new = job.run(
+                lambda part: model.sample(len(part), indices=part, batch=batch, **drawn),
+                rank=rank, world=world, progress=update,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*(["the same line continues"] if job.begun else [])) from None
     except OSError as error:
         raise UserError(f"the samples could not be written to {target}: {error.strerror}") from None
-    console.say(f"{len(chosen)} samples in {target}")
+    if rank:
+        return
+    kept = f", {len(chosen) - new} of them from before or by other processes" if new < len(chosen) else ""
+    console.say(f"{len(chosen)} samples in {target}{kept}")
     if json:
-        console.give(
-            {
-                "out": str(target),
-                "indices": chosen,
-                "seed": seed,
-                "sampler": sampler,
-                "steps": steps,
-                "weights": model.weights,
-            }
-        )
+        console.give({"out": str(target), "indices": chosen, "weights": model.weights, **drawn})
 
 
 def _indices(text: str) -> list[int]:
     from unstir.errors import UserError
 
-    try:
-        chosen = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--indices is a list such as 3,17,99, not {text!r}") from None
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            chosen += range(int(first), int(last) + 1) if dash and first else [int(part)]
+        except ValueError:
+            raise UserError(f"--indices is a list such as 3,17,99 or 100-199, not {text!r}") from None
+    if not chosen:
+        raise UserError(f"--indices {text} names no sample")
     return chosen
+
+
+def _times(text: str) -> list[float]:
+    from unstir.errors import UserError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--times is a falling list such as 1000,700,400,100,0, not {text!r}") from None
+
+
+def _best(model, steps: int | None) -> list[float]:
+    """The falling times of the chain whose bound on training data is lowest, of so many steps."""
+    from unstir.cli import console
+    from unstir.cli.opening import own_data
+    from unstir.evaluation import chains
+
+    steps = steps or model.steps
+    chains.check(model, steps, chains.BEST)
+    data = own_data(model)
+    with console.bar("choosing the steps", "network calls") as update:
+        rising = chains.times(model, lambda: data.train, steps, chains.BEST, progress=update)
+    return [*reversed(rising), 0.0]
 
 
 def _default_target(run: Path, seed: int, label: str | None, guidance: float, suffix: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, get_type_hints
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from unstir import samplers
 from unstir.data import Dataset
+from unstir.denoisers import CLIPS
 from unstir.errors import UserError
 from unstir.evaluation import chains, extractors, likelihood, memorising, ode, quality, rate, yardsticks
 from unstir.evaluation import fields as types
@@ -19,7 +20,8 @@ from unstir.evaluation.extractors import exported
 from unstir.evaluation.quality import Reference
 from unstir.evaluation.sampling import Drawn, Sampling, draw
 from unstir.runs import Model
-from unstir.samplers import grid
+from unstir.runs.walks import AUTO
+from unstir.samplers.options import parsed
 
 LIKELIHOODS = ("bound", "yardsticks", "ode", "rate")
 OF_SAMPLES = (*quality.MEASURES, "memorising")
@@ -28,15 +30,17 @@ METRICS = (*LIKELIHOODS, *OF_SAMPLES)
 CHOICES: dict[str, tuple[str, ...]] = {
     "spacing": chains.SPACINGS,
     "variance": ("analytic",),
-    "sampler": samplers.NAMES,
-    "sample_spacing": grid.SPACINGS,
+    "clip": (AUTO, *CLIPS),
     "input_range": tuple(exported.RANGES),
 }
 """What the words among an evaluation's options may be; None, where it may stand, is the default."""
 
 _HOW_SAMPLES = {
     **dict.fromkeys(("features", "input_range"), "what samples are compared in"),
-    **dict.fromkeys(("sampler", "sample_steps", "sample_spacing", "label", "guidance"), "how samples are drawn"),
+    **dict.fromkeys(
+        ("sampler", "sample_steps", "sample_spacing", "sample_times", "clip", "label", "guidance"),
+        "how samples are drawn",
+    ),
 }
 """What means nothing where no samples are drawn."""
 
@@ -64,8 +68,8 @@ class Asked:
         metrics: of :data:`METRICS`, each once.
         images, within, terms, given_labels: of the bound: see ``likelihood.measure``. ``terms`` 0 for all.
         steps, spacing, variance: of the chain that is bounded: see ``chains``.
-        samples, sampler, sample_steps, sample_spacing, label, guidance: of the samples: see ``sampling.Sampling``; what is None is
-            the model's default.
+        samples, sampler, sample_steps, sample_spacing, sample_times, clip, label, guidance: of the samples: see
+            ``sampling.Sampling``; what is None is the model's default.
         features, input_range: what samples are compared in: see ``extractors.find``.
         seed: of all noise. batch: how many at a time, which decides results to rounding.
     """
@@ -81,7 +85,9 @@ class Asked:
     samples: int = 2_048
     sampler: str | None = None
     sample_steps: int | None = None
-    sample_spacing: str = "uniform"
+    sample_spacing: str | None = None
+    sample_times: tuple[float, ...] | None = None
+    clip: str = AUTO
     label: str | None = None
     guidance: float = 1.0
     features: str | None = None
@@ -94,6 +100,7 @@ class Asked:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in (None, *choices):
                 raise UserError(f"{_option(name)} is one of {'; '.join(choices)}: not {getattr(self, name)!r}")
+        _check_walk(self.sampler, self.sample_spacing)
         if self.images < 2 or self.batch < 1 or self.terms < 0:
             raise UserError("--images must be at least 2, for an interval, --batch at least 1, --terms at least 0")
         strange = [name for name in self.metrics if name not in METRICS]
@@ -143,7 +150,10 @@ class Asked:
         for name, value in values.items():
             if wrong := types.check(value, kinds[name]):
                 raise UserError(f"asked.{name} {wrong}")
-        return cls(**{**values, "metrics": tuple(values["metrics"])})
+        times = values.get("sample_times")
+        return cls(
+            **{**values, "metrics": tuple(values["metrics"]), "sample_times": None if times is None else tuple(times)}
+        )
 
     def check(self, model: Model) -> None:
         """Refuses what this model cannot answer, before any data is read."""
@@ -157,6 +167,15 @@ class Asked:
             extractors.find(self.features, model.spec, input_range=self.input_range)
             self.sampling(model)
 
+    def settled(self, model: Model) -> Asked:
+        """The same question with the model's own way of sampling written out, which may be another one tomorrow."""
+        if not self.of_samples:
+            return self
+        how = self.sampling(model)
+        return replace(
+            self, sampler=how.sampler, sample_steps=how.steps, sample_spacing=how.spacing, sample_times=how.times
+        )
+
     def sampling(self, model: Model) -> Sampling:
         """How the samples are drawn."""
         return Sampling.of(
@@ -164,6 +183,8 @@ class Asked:
             sampler=self.sampler,
             steps=self.sample_steps,
             spacing=self.sample_spacing,
+            times=self.sample_times,
+            clip=self.clip,
             label=self.label,
             guidance=self.guidance,
             seed=self.seed,
@@ -171,6 +192,16 @@ class Asked:
 
     def _fits(self, model: Model) -> bool:
         return self.stepped and (bool(self.variance) or model.denoiser.variance == "analytic")
+
+
+def _check_walk(sampler: str | None, spacing: str | None) -> None:
+    try:
+        if sampler is not None:
+            samplers.get(sampler)
+        if spacing is not None and parsed(spacing)[0] not in samplers.SPACINGS:
+            raise UserError(f"--sample-spacing is one of {'; '.join(samplers.SPACINGS)}: not {spacing!r}")
+    except ValueError as error:
+        raise UserError(f"--sampler: {error}") from None
 
 
 def _option(name: str) -> str:

@@ -96,13 +96,36 @@ def write(
     """
     check(target, codec=codec)
     suffix = target.suffix.lower()
-    (target.parent if suffix else target).mkdir(parents=True, exist_ok=True)
-    if suffix == ".png":
-        contact_sheet(codec.levels(data), columns).save(target)
-    elif suffix:
-        with target.open("wb") as file:
-            np.savez_compressed(file, data) if suffix == ".npz" else np.save(file, data)
-    else:
-        for index, image in zip(indices, codec.levels(data), strict=True):
-            Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(target / f"{index:06d}.png")
+    if not suffix:
+        write_pictures(data, target, indices, codec=codec)
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            if suffix == ".png":
+                contact_sheet(codec.levels(data), columns).save(file, "png")
+            else:
+                np.savez_compressed(file, data) if suffix == ".npz" else np.save(file, data)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
     return target
+
+
+def write_pictures(data: np.ndarray, folder: Path, indices: Sequence[int], *, codec: Codec = LEVELS) -> None:
+    """One PNG for each sample, under :func:`name_of` its index: written aside and renamed, so that a name means a whole picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, image in zip(indices, codec.levels(data), strict=True):
+        aside = folder / f".{index}.{os.getpid()}"
+        try:
+            with aside.open("wb") as file:
+                Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(file, "png")
+            aside.replace(folder / name_of(index))
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def name_of(index: int) -> str:
+    """The file of a sample, in a folder of them."""
+    return f"{index:06d}.png"

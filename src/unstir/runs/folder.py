@@ -37,6 +37,29 @@ class Run:
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}): delete it, and the next sitting measures again") from None
 
+    def sampling(self) -> dict[str, Any]:
+        """How samples of this run are drawn unless told otherwise, from ``sampling.json``; empty where nothing was chosen.
+
+        Raises:
+            UserError: when the file is damaged.
+        """
+        path = self.path / "sampling.json"
+        if not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it is no table")
+            return found
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): delete it, and samples are drawn as shipped") from None
+
+    def choose_sampling(self, how: dict[str, Any]) -> None:
+        """Writes ``sampling.json``: what :meth:`sampling` gives from now on."""
+        aside = self.path / ".sampling.json.writing"
+        aside.write_text(json.dumps(how, indent=1), encoding="utf-8")
+        aside.replace(self.path / "sampling.json")
+
     @property
     def config(self) -> Path:
         return self.path / "config.toml"

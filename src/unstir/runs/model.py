@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from unstir.runs import config as configs
 from unstir.runs.build import denoiser_of
 from unstir.runs.config import Config
 from unstir.runs.folder import Run
-from unstir.runs.walks import How, Walk, bounded, default_steps, walk_of
+from unstir.runs.walks import How, Walk, bounded, walk_of
 
 FORMAT = 1
 
@@ -37,6 +37,7 @@ class Model:
     Args:
         images: how many training images its weights have seen.
         weights: which weights these are: ema or raw.
+        defaults: how samples are drawn unless told otherwise: fields of :class:`unstir.runs.walks.How`; none: as shipped.
     """
 
     denoiser: Denoiser
@@ -44,6 +45,7 @@ class Model:
     config: Config
     images: int = 0
     weights: str = "ema"
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def sample(
         self,
@@ -98,7 +100,7 @@ class Model:
     @property
     def steps(self) -> int:
         """How many steps samples take unless told otherwise."""
-        return default_steps(self.denoiser)
+        return How.of(self).steps
 
     @property
     def device(self) -> torch.device:
@@ -257,13 +259,14 @@ def _from_run(run: Run, weights: str) -> Model:
     checkpoint, passed = checkpoints.newest(run.checkpoints)
     if checkpoint is None:
         if run.model.exists():
-            return load(run.model, weights=weights)
+            return replace(load(run.model, weights=weights), defaults=run.sampling())
         if passed:
             raise UserError(f"{run.path} has no whole checkpoint: {'; '.join(passed)}")
         raise UserError(f"{run.path} has no checkpoint yet: train a little longer")
     part = "ema" if weights == "ema" else "model"
     images = checkpoint.state["progress"]["images"]
-    return _assembled(configs.read(run.config), run.spec(), checkpoint.parts[part], images, weights)
+    model = _assembled(configs.read(run.config), run.spec(), checkpoint.parts[part], images, weights)
+    return replace(model, defaults=run.sampling())
 
 
 def _assembled(config: Config, spec: DataSpec, tensors: dict[str, Tensor], images: int, weights: str) -> Model:

@@ -42,7 +42,7 @@ class How:
 
     @classmethod
     def of(cls, model: Model, **given: Any) -> Self:
-        """With what the model does by default in the places left open or None.
+        """With the run's stored choice, else the shipped defaults, in the places left open or None.
 
         Raises:
             UserError: for an option that does not exist.
@@ -56,8 +56,9 @@ class How:
             given["times"] = tuple(float(t) for t in given["times"])
             given["steps"] = len(given["times"]) - 1
         denoiser = model.denoiser
-        defaults = {"sampler": denoiser.process.sampler, "steps": default_steps(denoiser)}
-        made = cls(**defaults | given)
+        made = cls(
+            **{"sampler": denoiser.process.sampler, "steps": default_steps(denoiser)} | _own(model, given) | given
+        )
         if made.steps < 1:
             raise UserError(f"samples take one step at least, not {made.steps}")
         return made
@@ -137,6 +138,16 @@ def bounded(denoiser: DenoiserBase, spec: DataSpec, clip: str = AUTO) -> Denoise
     if kind != "none" and not spec.eight_bit:
         raise UserError(f"clip={kind} keeps x0 within the range of 8-bit data, and this data has no such range")
     return clipped(denoiser, kind)
+
+
+def _own(model: Model, given: dict[str, Any]) -> dict[str, Any]:
+    """What was stored as this run's way of sampling, as far as what was given leaves it whole."""
+    own = dict(model.defaults)
+    if given.get("sampler", own.get("sampler")) != own.get("sampler"):
+        return {}
+    if {"steps", "spacing", "times"} & given.keys():
+        own.pop("times", None)
+    return own
 
 
 def default_steps(denoiser: Denoiser) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import os
 import statistics
 import sys
 import time
@@ -78,6 +79,11 @@ def default_device() -> torch.device:
     device = PartialState().device
     assert device is not None
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def place_among_processes() -> tuple[int, int]:
+    """This process's number and how many there are, as ``torchrun`` tells them; (0, 1) where nobody does."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def keep_memory() -> None:
