@@ -32,6 +32,9 @@ States = Bool[Tensor, "B *E S"]
 Raw = Float[Tensor, "B *R"]
 """What a network says: real numbers as many as the data's, logits of symbols in more channels."""
 
+Measurements = Float[Tensor, "B *Y"]
+"""Real numbers that were measured of a batch, of a shape of their own."""
+
 Meeting = Float[Tensor, "*#M"]
 """What broadcasts against a batch: a number, a column (B, 1, …, 1), or one number for each element."""
 
@@ -72,6 +75,12 @@ RowTable64 = Float64[Tensor, "B n"]
 
 Picked = Bool[Tensor, " B"] | Int[Tensor, " n"] | Int[Tensor, ""]
 """Some rows of a batch: a mask over B, or indices."""
+
+RowAbsences = Bool[Tensor, "B 3"]
+"""Yes or no for each of label, vector and picture."""
+
+RowScale = int | float | Rows | Float[Tensor, ""]
+"""A number for each sample, (B,), or one for all: how strongly it is guided."""
 
 RowTimes = int | float | Num[Tensor, ""] | Num[Tensor, "#B"]
 """A time for each sample, (B,), or one for all."""
@@ -159,6 +168,9 @@ Instants = Num[Tensor, " n"]
 
 Table = Float64[Tensor, "m m"]
 """A number for each pair of m times, in float64."""
+
+Dense = Float[Tensor, "_ _"]
+"""A matrix of any size."""
 
 Weights = Float[Tensor, " K"]
 """A number for each of K components."""

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from unstir.denoisers import Condition, Denoiser, DenoiserBase, Guided
-from unstir.processes import Gaussian
-from unstir.schedules import LinearBeta
+from unstir.denoisers import Autoguided, Condition, Denoiser, DenoiserBase, Guided
+from unstir.processes import Binomial, Gaussian
+from unstir.schedules import InverseTime, LinearBeta
 
 NULL = 10
 
@@ -117,6 +119,131 @@ def test_rows_without_a_condition_are_not_moved() -> None:
     assert network.calls == 1
 
 
+# --- interval and rescale ---------------------------------------------------------------------------------------------
+
+
+def _levels(t: Tensor) -> Tensor:
+    schedule = LinearBeta()
+    return schedule.sigma(t) / schedule.alpha(t)
+
+
+@KINDS
+def test_outside_the_interval_only_the_conditional_branch_is_asked(kind: str) -> None:
+    """In sigma / alpha, each sample by its own t, and each by an interval of its own where there are several."""
+    network, denoiser, x, t, condition = _toy(kind=kind)
+    cond, everywhere = denoiser.predict(x, t, condition), Guided(denoiser, 3.0).predict(x, t, condition)
+    levels = _levels(t)  # of t = 900, 30, 500, 77
+    low, high = float(levels[3]), float(levels[2])
+    network.calls = network.rows = 0
+    guided = Guided(denoiser, 3.0, interval=(low, high)).predict(x, t, condition)
+    assert (network.calls, network.rows) == (2, 5)  # above low and up to high: t = 500 alone
+    for form in ("x0", "eps", "v"):
+        expected = getattr(cond, form).clone()
+        expected[2] = getattr(everywhere, form)[2]
+        torch.testing.assert_close(getattr(guided, form), expected)
+        assert torch.equal(getattr(guided, form)[[0, 1, 3]], getattr(cond, form)[[0, 1, 3]])
+    own = (torch.tensor([0.0, 1e9, 0.0, 0.0]), torch.tensor([1e9, 2e9, 1e-9, 1e9]))
+    guided = Guided(denoiser, 3.0, interval=own).predict(x, t, condition)
+    moved = (guided.x0 != cond.x0).flatten(1).any(1)
+    assert moved.tolist() == [True, False, False, True]
+    network.calls = 0
+    Guided(denoiser, 3.0, interval=(1e8, 1e9)).predict(x, t, condition)
+    assert network.calls == 1
+
+
+@KINDS
+def test_rescaling_gives_the_conditional_spread_back(kind: str) -> None:
+    """phi = 1: std(x0) is the conditional one's; phi between: the stated mixture; rows of phi = 0 and w = 1 are untouched."""
+    _, denoiser, x, t, condition = _toy(kind=kind)
+    x = x.double()
+    cond, guided = denoiser.predict(x, t, condition), Guided(denoiser, 6.0).predict(x, t, condition)
+    whole = Guided(denoiser, 6.0, rescale=1.0).predict(x, t, condition)
+    spread = [p.x0.flatten(1).std(1) for p in (cond, guided, whole)]
+    torch.testing.assert_close(spread[2], spread[0])
+    assert ((spread[1] / spread[0] - 1).abs() > 0.05).all()
+    phi = torch.tensor([0.0, 0.3, 0.7, 1.0], dtype=torch.float64)
+    some = Guided(denoiser, 6.0, rescale=phi).predict(x, t, condition)
+    share = phi.reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(some.x0, share * whole.x0 + (1 - share) * guided.x0)
+    alpha, sigma = (f(t).reshape(-1, 1, 1, 1) for f in (LinearBeta().alpha, LinearBeta().sigma))
+    torch.testing.assert_close(alpha * some.x0 + sigma * some.eps, x, rtol=1e-9, atol=1e-9)
+    w = torch.tensor([1.0, 6.0, 1.0, 1.0])
+    mixed = Guided(denoiser, w, rescale=0.7).predict(x, t, condition)
+    assert torch.equal(mixed.x0[[0, 2, 3]], cond.x0[[0, 2, 3]])
+
+
+def test_a_picture_of_one_colour_can_be_rescaled() -> None:
+    network, denoiser, x, t, condition = _toy(1, "x0")
+    network.gain.zero_()
+    found = Guided(denoiser, 2.0, rescale=1.0).predict(x, t, condition)
+    assert torch.isfinite(found.x0).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"interval": (2.0, 1.0)}, {"rescale": 1.5}, {"rescale": torch.tensor([0.5, -0.1])}],
+    ids=["falls", "share", "shares"],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"interval|rescaling"):
+        Guided(_toy()[1], 2.0, **wrong)
+
+
+def test_bits_are_guided_by_their_logits_and_have_no_spread() -> None:
+    network, t, condition = ByLabel(1), torch.tensor([3.0, 9.0]), Condition(label=torch.tensor([2, 5]))
+    denoiser, x = Denoiser(network, Binomial(InverseTime(10))), torch.ones(2, 1, 2, 2)
+    with pytest.raises(ValueError, match="no spread"):
+        Guided(denoiser, 2.0, rescale=0.5).predict(x, t, condition)
+    c, u = (denoiser.predict(x, t, each).given["logits"] for each in (condition, None))
+    torch.testing.assert_close(Guided(denoiser, 2.0).predict(x, t, condition).given["logits"], u + 2 * (c - u))
+
+
+# --- autoguidance -----------------------------------------------------------------------------------------------------
+
+
+def _pair(strong: str = "eps", weak: str = "eps") -> tuple[ByLabel, DenoiserBase, ByLabel, DenoiserBase]:
+    first, second = ByLabel(), ByLabel()
+    second.gain, second.shift = second.gain.flip(0), second.shift.flip(0)
+    process = Gaussian(LinearBeta())
+    return first, Denoiser(first, process, strong), second, Denoiser(second, Gaussian(LinearBeta()), weak)
+
+
+def test_autoguidance_of_scale_1_is_the_strong_model_and_never_asks_the_weak_one() -> None:
+    _, strong, network, weak = _pair()
+    *_, x, t, condition = _toy()
+    alone = strong.predict(x, t, condition)
+    for scale in (1.0, torch.ones(4)):
+        found = Autoguided(strong, weak, scale).predict(x, t, condition)
+        assert network.calls == 0
+        for form in ("x0", "eps", "v"):
+            assert torch.equal(getattr(found, form), getattr(alone, form))
+
+
+@pytest.mark.parametrize("kinds", [("eps", "eps"), ("v", "v"), ("eps", "v"), ("x0", "eps")], ids="-".join)
+@pytest.mark.parametrize("conditional", [True, False])
+def test_autoguidance_is_weak_plus_w_strong_minus_weak(kinds: tuple[str, str], conditional: bool) -> None:
+    """w for each sample, both models under the same condition or none, whatever each of them predicts."""
+    _, strong, network, weak = _pair(*kinds)
+    *_, x, t, condition = _toy()
+    x, seen = x.double(), condition if conditional else None
+    w = torch.tensor([0.0, 1.0, 1.7, 4.0], dtype=torch.float64)
+    found = Autoguided(strong, weak, w).predict(x, t, seen)
+    assert (network.calls, network.rows) == (1, 3)
+    a, b = strong.predict(x, t, seen), weak.predict(x, t, seen)
+    for form in ("x0", "eps", "v"):
+        s, k = getattr(a, form), getattr(b, form)
+        torch.testing.assert_close(getattr(found, form), k + w.reshape(-1, 1, 1, 1) * (s - k), rtol=1e-9, atol=1e-9)
+
+
+def test_a_weaker_model_of_another_chain_is_refused() -> None:
+    strong = _pair()[1]
+    with pytest.raises(ValueError, match="another chain"):
+        Autoguided(strong, Denoiser(ByLabel(), Gaussian(LinearBeta(T=500))), 2.0)
+
+
+# --- conditions -------------------------------------------------------------------------------------------------------
+
+
 def test_conditions_are_selected_and_taken_away_row_by_row() -> None:
     condition = Condition(label=torch.tensor([4, 5, 6]), null=torch.tensor([False, True, False]))
     some = condition.select(torch.tensor([2, 1]))
@@ -130,6 +257,24 @@ def test_conditions_are_selected_and_taken_away_row_by_row() -> None:
     assert condition.null is not None
     assert condition.null.tolist() == [False, True, False]
     assert Condition().select(torch.tensor([0])) == Condition()
+
+
+def test_each_kind_of_condition_can_be_absent_alone() -> None:
+    whole = Condition(torch.tensor([4, 5]), torch.zeros(2, 3), torch.zeros(2, 1, 4, 4))
+    assert whole.absent("vector") is None
+    labelled = whole.without("vector", "image")
+    assert labelled.absent("label").tolist() == [False, False]
+    assert labelled.absent("image").tolist() == [True, True]
+    hidden = Condition(label=whole.label, null=torch.tensor([True, False])).without("image")
+    assert hidden.null.tolist() == [[True, True, True], [False, False, True]]
+    one = labelled.select(torch.tensor([1]))
+    assert [one.label.shape, one.vector.shape, one.image.shape, one.null.shape] == [(1,), (1, 3), (1, 1, 4, 4), (1, 3)]
+    for kind in ("vector", "image"):
+        gone = Condition(**{kind: getattr(whole, kind)}).without()
+        assert gone.null.tolist() == [True, True]
+    assert Condition().without() == Condition()
+    assert Condition().empty
+    assert not whole.empty
 
 
 def test_no_call_edits_its_inputs() -> None:
