@@ -17,7 +17,7 @@ from unstir.samplers import Grid, Sampler
 F64 = torch.float64
 
 
-class _Units(NoiseSource):
+class Units(NoiseSource):
     """Row 0 draws nothing; the next D begin at a unit vector; then a row for each step and element, with a unit of noise there."""
 
     def __init__(self, steps: int, dims: int) -> None:
@@ -35,7 +35,7 @@ class _Units(NoiseSource):
 
 def moments(denoiser: DenoiserBase, sampler: Sampler, grid: Grid, dims: int, until: int | None = None) -> list[Tensor]:
     """Mean (D,) and covariance (D, D) of x after so many steps of an affine chain begun at N(0, I), default all."""
-    noise = _Units(grid.steps, dims)
+    noise = Units(grid.steps, dims)
     start = torch.zeros(len(noise.indices), dims, dtype=F64)
     start[1 : 1 + dims] = torch.eye(dims, dtype=F64)
     state = sampler.start(start, grid.times)

@@ -17,7 +17,7 @@ from torch import Tensor
 from unstir.denoisers import Condition, DenoiserBase, DiscretePrediction, Prediction, PredictionBase
 from unstir.denoisers.prediction import VarianceRule
 from unstir.distributions import Distribution, Normal
-from unstir.editing import factors
+from unstir.editing import factors, gradients
 from unstir.editing.steps import Stepped
 from unstir.processes.base import column
 from unstir.shapes import Data, Mask, RowTimes
@@ -139,22 +139,15 @@ class Observed(DenoiserBase):
         assert isinstance(prediction, Prediction)
         x0, v = prediction.x0, r.variance.expand_as(x_t)
         seen, known = ~torch.isposinf(v), v == 0
-        t, schedule = column(prediction.t, x_t), prediction.process.schedule
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-        scale = torch.where(alpha > 0, sigma**2 / alpha, 0).to(x_t.dtype)
         own = torch.where(seen, v, 0).to(x_t.dtype)
-
-        def covariance(u: Tensor) -> Tensor:
-            if not x0.requires_grad:
-                return torch.zeros_like(u)  # x0 does not hang on x_t
-            return scale * torch.autograd.grad(x0, x, u, retain_graph=True)[0]
+        covariance = gradients.covariance(prediction, x)
 
         def system(u: Tensor) -> Tensor:
             return torch.where(seen, covariance(u), 0) + own * u
 
         gap = torch.where(seen, r.mean - x0.detach(), 0)
-        moved = x0.detach() + covariance(_solved(system, gap, self.observations[0].iterations))
-        edited = _without_graph(prediction, torch.where(known, r.mean, moved), x_t)
+        moved = x0.detach() + covariance(gradients.solved(system, gap, self.observations[0].iterations))
+        edited = gradients.without_graph(prediction, torch.where(known, r.mean, moved), x_t)
         return replace(edited, variance=_less(edited, torch.where(known, torch.inf, 0.0).to(v), known))
 
     def _factor(self, like: Tensor) -> Normal:
@@ -177,13 +170,6 @@ class Observed(DenoiserBase):
         return spread * var / (gain * spread + var)
 
 
-def _without_graph(prediction: Prediction, x0: Tensor, x_t: Tensor) -> Prediction:
-    """The prediction with another x0, and nothing of the graph that it was made in."""
-    rule = prediction.variance
-    cut = replace(prediction.with_x0(x0.detach()), x_t=x_t)
-    return replace(cut, variance=lambda s, t: rule(s, t).detach())
-
-
 def _less(prediction: Prediction, explained: Tensor, seen: Tensor) -> VarianceRule:
     """The prediction's rule less ``from_0² explained``, at least ``small``; where nothing was seen, as it was.
 
@@ -196,33 +182,3 @@ def _less(prediction: Prediction, explained: Tensor, seen: Tensor) -> VarianceRu
         return torch.where(seen, torch.maximum(before - from_0**2 * explained, small), before)
 
     return rule
-
-
-def _solved(system: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
-    """``u`` with ``system(u) = b``, row by row, by conjugate residuals (Stiefel 1955); (B, *E). A row that has arrived stays.
-
-    Each step makes what is left of b as small as it can. Conjugate gradients do not: on a network's gradients, which are no exact
-    covariance, they leave the data's range by orders of magnitude after some eight steps.
-    """
-
-    def dot(a: Tensor, c: Tensor) -> Tensor:
-        return (a * c).flatten(1).sum(1).reshape(-1, *(1,) * (b.ndim - 1))
-
-    u, rest = torch.zeros_like(b), b
-    direction, image = torch.zeros_like(b), torch.zeros_like(b)
-    enough = dot(b, b) * torch.finfo(b.dtype).eps ** 2
-    going, previous = dot(b, b) > enough, torch.full_like(enough, torch.inf)
-    for _ in range(min(iterations, b[0].numel())):
-        if not bool(going.any()):
-            break
-        changed = system(rest)
-        curvature = dot(rest, changed)
-        # A covariance has no direction of negative spread. A network's gradients may; no step is taken there, nor after it.
-        going = going & (curvature > 0)
-        turn = torch.where(going, curvature / previous, 0)
-        direction, image = rest + turn * direction, changed + turn * image
-        length = torch.where(going, curvature / dot(image, image), 0)
-        u, rest = u + length * direction, rest - length * image
-        previous = torch.where(going, curvature, 1)
-        going = going & (dot(rest, rest) > enough)
-    return u

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,13 @@ from torch import Tensor
 from unstir import samplers
 from unstir.denoisers import DenoiserBase
 from unstir.editing.channels import Noise, likelihood, matched
+from unstir.editing.measure import Measure
 from unstir.editing.observe import Observe, Spread
+from unstir.editing.operators import Operator
 from unstir.editing.steps import SCHEDULES, Multiply, Renoise
+from unstir.editing.variations import below
 from unstir.samplers import Ancestral, Edit, Grid, Sampler
-from unstir.shapes import Data, Elements, Mask, Meets
+from unstir.shapes import Data, Elements, Mask, Measurements, Meets, Reals
 
 DENOISE = ("observed", *SCHEDULES, "matched")
 INPAINT = ("observed", *SCHEDULES, "renoised")
@@ -61,8 +65,7 @@ def denoise(
         if isinstance(noise, Tensor) and noise.numel() != 1:
             raise ValueError('"matched" begins all elements at one time, so its noise is one number: use "observed"')
         tau, start = matched(process, y, float(noise))
-        later = grid.times[grid.times < tau].tolist()
-        return _sample(denoiser, sampler, Grid.custom([tau, *later]), y, (), start=start, **options)
+        return _sample(denoiser, sampler, below(grid, tau), y, (), start=start, **options)
     return _sample(denoiser, sampler, grid, y, (_edit(factor, method, spread, None),), **options)
 
 
@@ -108,6 +111,36 @@ def inpaint(
     else:
         edit = _edit(denoiser.process.marginal(filled, 0), method, spread, known)  # at t = 0 a point at x0
     return _sample(denoiser, sampler, grid, x0, (edit,), **options)
+
+
+def restore(
+    denoiser: DenoiserBase,
+    y: Measurements,
+    operator: Operator,
+    noise: float,
+    grid: Grid,
+    shape: Sequence[int],
+    *,
+    sampler: Sampler | None = None,
+    spread: float | str = "covariance",
+    **options: Any,
+) -> Reals:
+    """A draw from ``p(x0 | y)`` for ``y = A x0 + sqrt(noise) n``, row by row: :class:`unstir.editing.Measure`.
+
+    Args:
+        y: (B, *Y). operator: A. noise: the variance of n's scale, 0 for a measurement that is exact.
+        shape: x0's, (B, *E).
+        grid, sampler, spread, options: as for :func:`denoise`.
+
+    Returns:
+        x0, (B, *E).
+
+    Raises:
+        ValueError: as :class:`unstir.editing.Measure`.
+    """
+    options = {"dtype": y.dtype, "device": y.device} | options
+    edit = Measure(operator, y, noise, spread)
+    return samplers.sample(denoiser, sampler or Ancestral(), grid, tuple(shape), edits=(edit,), **options)
 
 
 def _edit(factor: Any, method: str, spread: Spread, where: Mask | None) -> Edit:
