@@ -16,11 +16,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unstir.shapes import Anything, Reals, Reals64, Rows, RowSteps, Symbols, Words
+from unstir.shapes import (
+    Anything,
+    Reals,
+    Reals64,
+    Rows,
+    Rows64,
+    RowSteps,
+    RowTable,
+    RowTable64,
+    RowTimes,
+    Symbols,
+    Words,
+)
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+
+_OCTAVES = 64
+_LEAVES = 1024  # an octave, halved again and again
+_LEVELS = (2 * _OCTAVES * _LEAVES).bit_length() - 1
+_AT_ONCE = 1 << 18  # numbers drawn together: enough to keep a device busy, few enough for a cache
 
 Counter = tuple[Words, Words, Words, Words]
 
@@ -44,6 +61,45 @@ def philox4x32(counter: Counter, key: tuple[int, int], rounds: int = 10) -> Coun
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, p1 & _MASK, high0 ^ c3 ^ k1, p0 & _MASK
         k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
     return c0, c1, c2, c3
+
+
+def brownian_weights(times: Rows64) -> tuple[RowTable, RowTable64]:
+    """The nodes i and weights w_i of ``W(time) = sum_i w_i Z_i``, Z_i independent standard normals: each (B, 20) for times (B,).
+
+    Lévy's construction along log2(time): W at both ends of the span 2⁻⁶⁴ … 2⁶⁴, then at the middle of each half, quarter, …,
+    which adds to the straight line between its neighbours l and r a normal of variance ``(m - l)(r - m) / (r - l)``: 7
+    halvings down to octaves, 10 more to leaves. In a leaf, time q takes the variance that is left, ``(q - l)(r - q) / (r - l)``,
+    from the leaf's one normal. Below the span lies one leaf from 0 on, above it one without end.
+
+    Args:
+        times: from 0 on, finite.
+    """
+    low, high = 2.0**-_OCTAVES, 2.0**_OCTAVES
+    q = times.clamp(low, high)
+    leaves = 1 << _LEVELS
+    leaf = ((q.log2() + _OCTAVES) / (2 * _OCTAVES) * leaves).long().clamp(0, leaves - 1)
+    level = torch.arange(_LEVELS, device=times.device)[:, None]
+    place = leaf >> (_LEVELS - level)
+    left, middle, right = (_edge(place, level), _edge(2 * place + 1, level + 1), _edge(place + 1, level))
+    # A time that rounding puts just outside its leaf counts as at its edge.
+    hat = torch.minimum((q - left) / (middle - left), (right - q) / (right - middle)).clamp(0, 1)
+    halvings = hat * ((middle - left) * (right - middle) / (right - left)).sqrt()
+
+    left, right = _edge(leaf, _LEVELS), _edge(leaf + 1, _LEVELS)
+    rest = ((q - left) * (right - q)).clamp(min=0) / (right - left)
+    below, above = times < low, times > high
+    rest = torch.where(below, times * (low - times) / low, torch.where(above, times - high, rest))
+    leaf = torch.where(below, 2 * leaves + 1, torch.where(above, 2 * leaves + 2, leaves + leaf))
+
+    first = torch.minimum(times, torch.full_like(times, low)) / low * math.sqrt(low)
+    span = (q - low) / (high - low) * math.sqrt(high - low)
+    ids = [torch.zeros_like(leaf), torch.full_like(leaf, 2 * leaves), *((1 << level) + place), leaf]
+    return torch.stack(ids, 1), torch.stack([first, span, *halvings, rest.sqrt()], 1)
+
+
+def _edge(place: Tensor, level: int | Tensor) -> Tensor:
+    """Where part ``place`` of 2^level begins, the span cut evenly in log2(time)."""
+    return torch.exp2(2 * _OCTAVES * place.double() / (1 << level) - _OCTAVES)
 
 
 class NoiseSource:
@@ -107,6 +163,53 @@ class NoiseSource:
         out = torch.cat([radius * angle.cos(), radius * angle.sin_()], dim=1)
         return out[:, :size].to(dtype).reshape(len(self.indices), *shape)
 
+    def brownian(
+        self,
+        shape: Sequence[int],
+        purpose: str,
+        end: RowTimes,
+        start: RowTimes = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Reals:
+        """``W(end) - W(start)`` of each sample's own Brownian path, W(0) = 0: of shape (B, *shape), computed in float64.
+
+        The path is a function of (seed, sample index, purpose, element), whatever times are asked for, in which order, and how
+        many: increments add up, have variance ``|end - start|``, and are independent on intervals that do not overlap. This
+        is the law of the path exactly at any times of which no two lie in one leaf, 1024 leaves to each octave (a factor
+        of 2) from 2⁻⁶⁴ to 2⁶⁴. Within a leaf each single time has its exact law, and two of them share one draw (see
+        :func:`brownian_weights`).
+
+        It costs 20 normals for each element, and twice that with a start other than the number 0.
+
+        Args:
+            shape, purpose, dtype: as for :meth:`normal`, with whose draws of the same purpose these are not independent.
+            end, start: times from 0 on, a number or (B,) for one each.
+
+        Raises:
+            ValueError: for a time below 0 or infinite (on the CPU, where looking costs nothing), and for a wrapped generator.
+        """
+        path = self._path(shape, purpose, end)
+        if not (isinstance(start, int | float) and start == 0):
+            path -= self._path(shape, purpose, start)
+        return path.to(dtype)
+
+    def _path(self, shape: Sequence[int], purpose: str, time: RowTimes) -> Tensor:
+        """W at a time, float64 (B, *shape)."""
+        device = self.indices.device
+        time = torch.as_tensor(time, dtype=torch.float64, device=device).expand(len(self.indices))
+        if device.type == "cpu" and not bool(((time >= 0) & (time < math.inf)).all()):
+            raise ValueError("a Brownian path has times from 0 on, and no infinite ones")
+        nodes, weights = brownian_weights(time)
+        path = torch.zeros(len(time), *shape, dtype=torch.float64, device=device)
+        group = max(1, _AT_ONCE // max(1, path.numel()))
+        for ids, scales in zip(nodes.T.split(group), weights.T.split(group)):
+            many = NoiseSource(self.seed, self.indices.repeat(len(ids)), device)
+            normals = many.normal(shape, purpose, ids.flatten(), torch.float64).reshape(len(ids), *path.shape)
+            # One after the other, since the order of a sum would depend on the size of the groups.
+            for drawn, scale in zip(normals, scales):
+                path += drawn * scale.reshape(-1, *(1,) * len(shape))
+        return path
+
     def _words(self, size: int, purpose: str, step: int | Tensor) -> Tensor:
         """The first ``size`` words of every row: int64 (B, size)."""
         device, indices = self.indices.device, self.indices[:, None]
@@ -127,6 +230,18 @@ class _Wrapped(NoiseSource):
     def __init__(self, generator: torch.Generator, batch: int) -> None:
         super().__init__(0, range(batch), generator.device)
         self.generator = generator
+
+    def brownian(
+        self,
+        shape: Sequence[int],
+        purpose: str,
+        end: RowTimes,
+        start: RowTimes = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Reals:
+        raise ValueError(
+            "a generator's stream has no path to come back to: give this sampler a NoiseSource(seed, indices)"
+        )
 
     def _words(self, size: int, purpose: str, step: int | Tensor) -> Tensor:
         shape = (len(self.indices), size)
