@@ -107,7 +107,7 @@ def test_samples_by_index_label_and_form(tmp_path: Path, digits_run: Path, unsti
     assert np.abs(each[[7]].astype(int) - sample("--indices", "7", "--label", "7")).max() <= 1
     folder = tmp_path / "folder"
     assert unstir("sample", digits_run, "--steps", 3, "--indices", "3,17", "--out", folder).code == 0
-    assert sorted(p.name for p in folder.iterdir()) == ["000003.png", "000017.png"]
+    assert sorted(p.name for p in folder.glob("*.png")) == ["000003.png", "000017.png"]
     assert np.abs(levels(folder / "000017.png").astype(int) - all_of_them[17, :, :, 0]).max() <= 1
 
 

@@ -50,9 +50,9 @@ def sample_(
     n: int
         How many.
     sampler: str
-        {samplers}.
-        With options after a colon, such as ddim:eta=0.5. By default the run's own choice (see unstir bench solvers), else ddim,
-        and ancestral for bits and symbols.
+        Without noise: ddim, euler, heun, dpm++2s, dpm++3s, dpm++2m, dpm++3m, unipc2, unipc3, pndm, deis, adaptive. With noise:
+        ancestral, edm, dpm++sde, dpm++2m-sde; of symbols tau too. Options come after a colon, such as ddim:eta=0.5. By default
+        the run's own choice, which unstir bench solvers makes, else ddim, and ancestral for bits and symbols.
     steps: int
         Steps from noise to data; by default the run's own choice, else 20, and 200 for bits and symbols.
     spacing: str
@@ -113,9 +113,6 @@ def sample_(
         len(model.spec.classes) if label == "each" else None,
     )  # fmt: skip
     rank, world = place_among_processes()
-    if rank == 0:
-        console.say(f"{model.weights} weights after {model.images:,} images; {how.walked}")
-        console.say(how.grid(model.denoiser.process).describe(model.denoiser.process.schedule))
     try:
         with console.bar("sampling", "samples") as update:
             new = job.run(
@@ -128,6 +125,8 @@ def sample_(
         raise UserError(f"the samples could not be written to {target}: {error.strerror}") from None
     if rank:
         return
+    console.say(f"{model.weights} weights after {model.images:,} images; {how.walked}")
+    console.say(how.grid(model.denoiser.process).describe(model.denoiser.process.schedule))
     kept = f", {len(chosen) - new} of them from before or by other processes" if new < len(chosen) else ""
     console.say(f"{len(chosen)} samples in {target}{kept}")
     if json:
