@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from tests.oracles.denoisers import Counting, gaussian_denoiser
+from tests.samplers.solvers import DETERMINISTIC, EVERY
 from unstir.denoisers import Condition, DenoiserBase, GaussianMixtureDenoiser, Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
-from unstir.samplers import DDIM, NAMES, Ancestral, Grid, Heun, Sampler, State, get, sample, walk
+from unstir.samplers import DDIM, NAMES, Ancestral, Grid, Sampler, State, get, sample, walk
 from unstir.schedules import LinearBeta, Time
 
 F64 = torch.float64
-SAMPLERS = [DDIM(), DDIM(0.5), Ancestral(), Heun()]
-each = pytest.mark.parametrize("sampler", SAMPLERS, ids=["ddim", "ddim-0.5", "ancestral", "heun"])
+each = pytest.mark.parametrize("sampler", EVERY.values(), ids=EVERY)
 
 
 def _denoiser() -> GaussianMixtureDenoiser:
@@ -230,7 +230,7 @@ def test_stochastic_samplers_ask_for_noise_and_wrong_options_are_refused() -> No
 
 def test_deterministic_samplers_need_no_noise() -> None:
     denoiser, grid = _denoiser(), Grid.trailing(LinearBeta(), 4)
-    for sampler in (DDIM(), Heun()):
+    for sampler in DETERMINISTIC.values():
         assert not sampler.stochastic
         state = sampler.start(torch.ones(2, 3), grid.times)
         while not bool(state.done.all()):

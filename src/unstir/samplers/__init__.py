@@ -3,9 +3,12 @@
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler, State
 from unstir.samplers.ddim import DDIM
+from unstir.samplers.euler import Euler
 from unstir.samplers.grid import SPACINGS, Grid
 from unstir.samplers.heun import Heun
+from unstir.samplers.multistep import DPMMultistep
 from unstir.samplers.registry import NAMES, get
+from unstir.samplers.singlestep import DPMSinglestep
 from unstir.samplers.walk import Edit, check_suits, sample, walk
 
 __all__ = [
@@ -13,7 +16,10 @@ __all__ = [
     "NAMES",
     "SPACINGS",
     "Ancestral",
+    "DPMMultistep",
+    "DPMSinglestep",
     "Edit",
+    "Euler",
     "Grid",
     "Heun",
     "Sampler",

@@ -11,6 +11,7 @@ from unstir.shapes import Data
 class Ancestral(Sampler):
     """``x_s ~ p(x_s | x_t)``, the denoiser's reverse distribution for the pair (s, t); real numbers end, at s = 0, at its mean."""
 
+    reference = "Ho et al. 2020, alg. 2"
     stochastic = True
     continuous = False
 

@@ -50,8 +50,8 @@ class State:
         return self.position >= self.times.shape[1] - 1
 
     def time(self, ahead: int | RowLabels = 0) -> Rows64:
-        """The time each row stands at, or so many places further on, float64 (B,)."""
-        place = (self.position + ahead).clamp(max=self.times.shape[1] - 1)
+        """The time each row stands at, or so many places further on (or back), within its list, float64 (B,)."""
+        place = (self.position + ahead).clamp(0, self.times.shape[1] - 1)
         return self.times.gather(1, place[:, None]).squeeze(1)
 
     def select(self, rows: Picked) -> State:
@@ -74,14 +74,18 @@ class Sampler:
         order: its order of accuracy as a solver of the probability-flow ODE (1 for stochastic ones: weak order).
         stochastic: whether it draws noise on the way.
         continuous: whether it moves along x itself, which bits and symbols do not let it.
+        between: whether it asks about real times between those of its grid, which not every network knows.
+        reference: where it comes from, in a few words.
     """
 
     order: int = 1
     stochastic: bool = False
     continuous: bool = True
+    between: bool = False
+    reference: str = ""
 
-    def calls(self, steps: int) -> int:
-        """How many network calls a walk of so many steps down to t = 0 takes."""
+    def calls(self, steps: int) -> int | None:
+        """How many network calls a walk of so many steps down to t = 0 takes; None where only the walk itself shows it."""
         return steps
 
     def start(self, x: Data, times: Vector | RowTable) -> State:

@@ -15,6 +15,8 @@ class DDIM(Sampler):
         eta: 0 is deterministic and solves the probability-flow ODE; 1 is the ancestral chain with ``small`` variance.
     """
 
+    reference = "Song, Meng & Ermon 2021, eq. 12"
+
     def __init__(self, eta: float = 0.0) -> None:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in 0 … 1, not {eta}")

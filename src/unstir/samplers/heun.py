@@ -25,6 +25,7 @@ class Heun(Sampler):
     """
 
     order = 2
+    reference = "Karras et al. 2022, alg. 1, in the angle"
 
     def calls(self, steps: int) -> int:
         return 2 * steps - 1

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from typing import Any
 
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler
 from unstir.samplers.ddim import DDIM
+from unstir.samplers.euler import Euler
 from unstir.samplers.heun import Heun
+from unstir.samplers.multistep import DPMMultistep
 from unstir.samplers.options import parsed
+from unstir.samplers.singlestep import DPMSinglestep
 
 _BY_NAME: dict[str, Callable[..., Sampler]] = {
     "ancestral": Ancestral,
     "ddim": DDIM,
+    "euler": Euler,
     "heun": Heun,
+    "dpm++2s": partial(DPMSinglestep, 2),
+    "dpm++3s": partial(DPMSinglestep, 3),
+    "dpm++2m": partial(DPMMultistep, 2),
+    "dpm++3m": partial(DPMMultistep, 3),
 }
 NAMES = tuple(_BY_NAME)
 

@@ -1,0 +1,21 @@
+"""The solvers of the tests by the names that commands use, variants included: every law that holds for all is tried on these."""
+
+from __future__ import annotations
+
+from unstir.samplers import Sampler, get
+
+DETERMINISTIC: dict[str, Sampler] = {
+    name: get(name)
+    for name in (
+        "ddim",
+        "euler",
+        "heun",
+        "dpm++2s",
+        "dpm++3s",
+        "dpm++2m",
+        "dpm++3m",
+        "dpm++3m:published=true",
+    )
+}
+STOCHASTIC: dict[str, Sampler] = {name: get(name) for name in ("ddim:eta=0.5", "ancestral")}
+EVERY: dict[str, Sampler] = DETERMINISTIC | STOCHASTIC
