@@ -28,6 +28,7 @@ for _name, _help in (
     ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
+app.command("unstir.cli.bench:app", name="bench", help="Find the way of sampling that suits a run.")
 app.command("unstir.cli.features:app", name="features", help="Make features for evaluate to compare data in.")
 
 

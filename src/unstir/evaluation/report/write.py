@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 from unstir.bound.interval import Z95
 from unstir.data import Dataset
 from unstir.evaluation import receipt
 from unstir.evaluation.asked import Bar, silent
 from unstir.evaluation.quality import Quality
-from unstir.evaluation.report import bits, copies, distances, facts, films, repeating, samples, training
+from unstir.evaluation.report import bits, copies, distances, facts, films, repeating, samples, shell, training
 from unstir.evaluation.report.markup import Section, within
 from unstir.evaluation.report.measured import Measured, measure
 from unstir.runs import Model, Run
@@ -69,18 +67,11 @@ def _sections(run: Run, model: Model, dataset: Dataset, measured: Measured) -> l
 
 def _page(run: Run, model: Model, measured: Measured, sections: Sequence[Section]) -> str:
     items = "images" if model.spec.kind == "image" else "items"
-    here = files("unstir.evaluation.report")
-    key = "".join(
-        f"<div><dt>{escape(what)}</dt><dd>{value}<small>{escape(beside)}</small></dd></div>"
-        for what, value, beside in _key_figures(measured)
-    )
-    return Template(here.joinpath("page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{run.path.resolve().name}: {Path(model.spec.source).name}"),
-        style=here.joinpath("page.css").read_text(encoding="utf-8"),
-        lead=f"A diffusion model trained on {escape(model.spec.source)}, {model.images:,} training {items} seen.",
-        key=key,
-        contents="".join(f'<li><a href="#{each.anchor}">{escape(each.title)}</a></li>' for each in sections),
-        sections="\n".join(each.html() for each in sections),
+    return shell.page(
+        f"{run.path.resolve().name}: {Path(model.spec.source).name}",
+        f"A diffusion model trained on {model.spec.source}, {model.images:,} training {items} seen.",
+        _key_figures(measured),
+        sections,
     )
 
 
