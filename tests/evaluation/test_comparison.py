@@ -199,6 +199,7 @@ def test_a_metric_is_asked_once() -> None:
     [
         ("features", "components"), ("input_range", "0,1"), ("sampler", "heun"), ("sample_steps", 5),
         ("sample_spacing", "leading"), ("sample_times", (9.0, 0.0)), ("clip", "none"), ("label", "3"), ("guidance", 2.0),
+        ("guidance_interval", (0.1, 2.0)), ("rescale", 0.5), ("autoguidance", "runs/weak"),
     ],
 )  # fmt: skip
 def test_what_is_about_samples_takes_a_metric_of_samples(name: str, value: Any) -> None:

@@ -203,7 +203,7 @@ def test_no_label_is_the_null_class_and_guidance_the_stated_sum(model: Model) ->
     label = torch.tensor([1, 2, 3, 4])
     with torch.no_grad():
         unconditional = model.denoiser.predict(x, t).x0
-        hidden = model.denoiser.predict(x, t, Condition(label, torch.ones(4, dtype=torch.bool))).x0
+        hidden = model.denoiser.predict(x, t, Condition(label, null=torch.ones(4, dtype=torch.bool))).x0
         conditional = model.denoiser.predict(x, t, Condition(label)).x0
         once = Guided(model.denoiser, 1.0).predict(x, t, Condition(label)).x0
         twice = Guided(model.denoiser, 2.0).predict(x, t, Condition(label)).x0

@@ -27,6 +27,9 @@ def evaluate_(
     clip: Literal["auto", "static", "dynamic", "none"] = "auto",
     label: str | None = None,
     guidance: float = 1.0,
+    guidance_interval: str | None = None,
+    rescale: float = 0.0,
+    autoguidance: Path | None = None,
     features: str | None = None,
     input_range: Literal["-1,1", "0,1", "0,255", "imagenet"] = "-1,1",
     seed: int = 0,
@@ -91,6 +94,12 @@ def evaluate_(
         A class, by name or number, or each for all of them in turn; without it, samples of all kinds.
     guidance: float
         How strongly to insist on the class: 1 is the plain conditional model.
+    guidance_interval: str
+        Guide only at these noise levels sigma/alpha, such as 0.3,5.
+    rescale: float
+        The share, 0 to 1, in which guidance gives back the spread of colours that it widens.
+    autoguidance: Path
+        A weaker model, such as RUN/early.safetensors, to guide away from, in place of the model without a condition.
     features: str
         What samples are compared in: random-filters (of pictures; the default there), components (leading principal components),
         or a file: Inception's weights (.pth), a network (.onnx, .pt2), a classifier of unstir features train (.safetensors).
@@ -115,6 +124,7 @@ def evaluate_(
     from unstir.cli import console
     from unstir.errors import UserError
     from unstir.evaluation.asked import Asked
+    from unstir.runs.guides import interval_of
 
     if check is not None:
         from unstir.cli.measuring import repeat
@@ -132,7 +142,9 @@ def evaluate_(
         images=images, within=within, terms=terms, given_labels=given_labels,
         steps=steps, spacing=spacing, variance=variance,
         samples=samples, sampler=sampler, sample_steps=sample_steps, sample_spacing=sample_spacing, clip=clip,
-        label=label, guidance=guidance, features=features, input_range=input_range, seed=seed, batch=batch,
+        label=label, guidance=guidance, guidance_interval=interval_of(guidance_interval), rescale=rescale,
+        autoguidance=None if autoguidance is None else str(autoguidance),
+        features=features, input_range=input_range, seed=seed, batch=batch,
     )  # fmt: skip
     from unstir.cli import measuring
     from unstir.evaluation.receipt import place

@@ -20,7 +20,7 @@ from unstir.evaluation.extractors import exported
 from unstir.evaluation.quality import Reference
 from unstir.evaluation.sampling import Drawn, Sampling, draw
 from unstir.runs import Model
-from unstir.runs.walks import AUTO
+from unstir.runs.walks import AUTO, walk_of
 from unstir.samplers.options import parsed
 
 LIKELIHOODS = ("bound", "yardsticks", "ode", "rate")
@@ -38,7 +38,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _HOW_SAMPLES = {
     **dict.fromkeys(("features", "input_range"), "what samples are compared in"),
     **dict.fromkeys(
-        ("sampler", "sample_steps", "sample_spacing", "sample_times", "clip", "label", "guidance"),
+        (
+            *("sampler", "sample_steps", "sample_spacing", "sample_times", "clip", "label"),
+            *("guidance", "guidance_interval", "rescale", "autoguidance"),
+        ),
         "how samples are drawn",
     ),
 }
@@ -68,8 +71,8 @@ class Asked:
         metrics: of :data:`METRICS`, each once.
         images, within, terms, given_labels: of the bound: see ``likelihood.measure``. ``terms`` 0 for all.
         steps, spacing, variance: of the chain that is bounded: see ``chains``.
-        samples, sampler, sample_steps, sample_spacing, sample_times, clip, label, guidance: of the samples: see
-            ``sampling.Sampling``; what is None is the model's default.
+        samples, sampler, sample_steps, sample_spacing, sample_times, clip, label, guidance, guidance_interval, rescale, autoguidance:
+            of the samples: see ``sampling.Sampling``; what is None is the model's default.
         features, input_range: what samples are compared in: see ``extractors.find``.
         seed: of all noise. batch: how many at a time, which decides results to rounding.
     """
@@ -90,6 +93,9 @@ class Asked:
     clip: str = AUTO
     label: str | None = None
     guidance: float = 1.0
+    guidance_interval: tuple[float, ...] | None = None
+    rescale: float = 0.0
+    autoguidance: str | None = None
     features: str | None = None
     input_range: str = "-1,1"
     seed: int = 0
@@ -150,10 +156,11 @@ class Asked:
         for name, value in values.items():
             if wrong := types.check(value, kinds[name]):
                 raise UserError(f"asked.{name} {wrong}")
-        times = values.get("sample_times")
-        return cls(
-            **{**values, "metrics": tuple(values["metrics"]), "sample_times": None if times is None else tuple(times)}
-        )
+        # JSON has lists alone.
+        read: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**read)
 
     def check(self, model: Model) -> None:
         """Refuses what this model cannot answer, before any data is read."""
@@ -165,7 +172,7 @@ class Asked:
         if self.of_samples:
             quality.check(model, self.samples, self.of_samples)
             extractors.find(self.features, model.spec, input_range=self.input_range)
-            self.sampling(model)
+            walk_of(model.denoiser, model.spec, self.sampling(model))
 
     def settled(self, model: Model) -> Asked:
         """The same question with the model's own way of sampling written out, which may be another one tomorrow."""
@@ -187,6 +194,9 @@ class Asked:
             clip=self.clip,
             label=self.label,
             guidance=self.guidance,
+            guidance_interval=self.guidance_interval,
+            rescale=self.rescale,
+            autoguidance=self.autoguidance,
             seed=self.seed,
         )
 

@@ -36,8 +36,7 @@ class Sampling(How):
         """In words, without what is as usual."""
         clip = f", clip {self.clip}" if self.clip != AUTO else ""
         label = f", label {self.label}" if self.label is not None else ""
-        guidance = f", guidance {self.guidance:g}" if self.guidance != 1 else ""
-        return f"{self.walked}{clip}{label}{guidance}, seed {self.seed}"
+        return f"{self.walked}{clip}{label}{self.guided}, seed {self.seed}"
 
     def sample(self, model: Model, indices: range) -> np.ndarray:
         """These samples of the seed, all at once, as users hold them."""

@@ -1,5 +1,6 @@
 """Networks: plain torch modules that say nothing about diffusion, and their descriptions in JSON."""
 
+from unstir.networks.conditioning import takes
 from unstir.networks.mlp import MLP, MLPConfig
 from unstir.networks.multiscale import MultiScale, MultiScaleConfig
 from unstir.networks.rbf import RBF, RBFConfig
@@ -20,4 +21,5 @@ __all__ = [
     "UNetConfig",
     "build",
     "config_of",
+    "takes",
 ]

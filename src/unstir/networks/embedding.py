@@ -10,20 +10,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from unstir.errors import UserError
-from unstir.shapes import Features, RowLabels, RowMask, RowNumbers
+from unstir.shapes import Features, RowAbsences, RowLabels, RowMask, RowNumbers
 
 
 class Labels(Protocol):
     """What a network reads of a condition: two optional tensors with leading dimension B.
 
-    label: class indices, long. null: bool, True where the sample has no label.
+    label: class indices, long. null: bool (B,), or the first column of (B, 3), True where the sample has no label.
     """
 
     @property
     def label(self) -> RowLabels | None: ...
 
     @property
-    def null(self) -> RowMask | None: ...
+    def null(self) -> RowMask | RowAbsences | None: ...
 
 
 def sinusoidal(time: RowNumbers, size: int, *, shift: int = 1, cosine_first: bool = False) -> Features:
@@ -76,7 +76,10 @@ class ClassEmbedding(nn.Embedding):
         label = None if condition is None else condition.label
         if condition is None or label is None:
             return torch.full((batch,), self.classes, dtype=torch.long, device=self.weight.device)
-        return label if condition.null is None else torch.where(condition.null, self.classes, label)
+        null = condition.null
+        if null is None:
+            return label
+        return torch.where(null[:, 0] if null.ndim == 2 else null, self.classes, label)
 
 
 def class_vectors(table: ClassEmbedding | None, batch: int, condition: Labels | None) -> Features | None:

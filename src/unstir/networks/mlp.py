@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from unstir.errors import UserError
 from unstir.networks.blocks import zero
-from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding, class_vectors
+from unstir.networks.conditioning import VectorEmbedding, embedded, without_picture
+from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding
 from unstir.shapes import Features, Points, RowNumbers
 
 
@@ -23,6 +24,7 @@ class MLPConfig:
         depth: residual blocks.
         dropout: probability, inside each block.
         classes: number of labels; 0: none.
+        vector: how many numbers a condition's vector has; 0: none.
     """
 
     in_features: int
@@ -31,10 +33,11 @@ class MLPConfig:
     depth: int = 4
     dropout: float = 0.0
     classes: int = 0
+    vector: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.in_features, self.out_features, self.depth) < 1 or self.classes < 0:
-            raise UserError("the MLP's features and depth must be at least 1, and its classes at least 0")
+        if min(self.in_features, self.out_features, self.depth) < 1 or min(self.classes, self.vector) < 0:
+            raise UserError("the MLP's features and depth must be at least 1, its classes and vector at least 0")
         if self.width < 4 or self.width % 2:
             raise UserError(f"the MLP's width must be even and at least 4, not {self.width}")
         if not 0 <= self.dropout < 1:
@@ -49,6 +52,7 @@ class MLP(nn.Module):
         self.config = config
         self.time_embedding = TimeEmbedding(config.width, config.width)
         self.class_embedding = ClassEmbedding(config.classes, config.width) if config.classes else None
+        self.vector_embedding = VectorEmbedding(config.vector, config.width) if config.vector else None
         self.linear_in = nn.Linear(config.in_features, config.width)
         self.blocks = nn.ModuleList(MLPBlock(config.width, config.dropout) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(config.width)
@@ -61,10 +65,11 @@ class MLP(nn.Module):
         Args:
             x: (B, in_features).
             time: (B,), real.
-            condition: anything with ``label`` (B,) long or None, and ``null`` (B,) bool or None.
+            condition: see :class:`unstir.networks.conditioning.Conditions`; a picture is refused.
         """
+        without_picture(condition)
         embedding = self.time_embedding(time)
-        vectors = class_vectors(self.class_embedding, len(x), condition)
+        vectors = embedded(self.class_embedding, self.vector_embedding, len(x), condition)
         embedding = F.silu(embedding if vectors is None else embedding + vectors)
         h = self.linear_in(x)
         for block in self.blocks:

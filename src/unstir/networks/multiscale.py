@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from unstir.errors import UserError
-from unstir.networks.embedding import Labels, class_vectors
+from unstir.networks.conditioning import unconditional
+from unstir.networks.embedding import Labels
 from unstir.networks.readouts import TemporalReadout
 from unstir.shapes import Images, ImagesOut, ImagesResized, RowNumbers
 
@@ -93,7 +94,7 @@ class MultiScale(nn.Module):
         Raises:
             UserError: for images of another size than the dense layers'.
         """
-        class_vectors(None, len(x), condition)
+        unconditional(len(x), condition)
         size = x.shape[-2:]
         features = []
         if self.config.scales:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from unstir.errors import UserError
-from unstir.networks.embedding import Labels, class_vectors
+from unstir.networks.conditioning import unconditional
+from unstir.networks.embedding import Labels
 from unstir.networks.readouts import NestedReadout
 from unstir.shapes import Features, Points, RowNumbers
 
@@ -62,7 +63,7 @@ class StepMLP(nn.Module):
             time: (B,), read at the nearest of 0 … steps - 1.
             condition: has no label for this network, which knows no classes.
         """
-        class_vectors(None, len(x), condition)
+        unconditional(len(x), condition)
         h = x
         for linear in self.hidden:
             h = torch.sigmoid(linear(h))

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from unstir.errors import UserError
 from unstir.networks.blocks import Downsample, ResidualBlock, Resize, SelfAttention, Upsample, zero
-from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding, class_vectors
+from unstir.networks.conditioning import VectorEmbedding, beside, embedded
+from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding
 from unstir.shapes import Features, Images, ImagesAnew, ImagesOfAnySize, ImagesOut, RowNumbers
 
 
@@ -34,6 +35,8 @@ class UNetConfig:
         time_embedding: how the time enters a block.
         dropout: probability, before the second convolution of each block.
         classes: number of labels; 0: none.
+        vector: how many numbers a condition's vector has; 0: none.
+        image_channels: of a picture given as condition, beside x and one channel that says whether there is one; 0: none.
         patch: fold patch × patch pixels into channels at the input and unfold them at the output; 1 is the papers' network.
         groups: of every group norm; each layer's channels must divide by it.
         norm_eps: epsilon of every group norm.
@@ -61,6 +64,8 @@ class UNetConfig:
     pad_end: bool = True
     cosine_first: bool = False
     frequency_shift: int = 1
+    vector: int = 0
+    image_channels: int = 0
 
     def __post_init__(self) -> None:
         # JSON has lists alone; equality and hashing want tuples.
@@ -72,6 +77,11 @@ class UNetConfig:
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, finest first."""
         return tuple(self.channels * m for m in self.multipliers)
+
+    @property
+    def channels_in(self) -> int:
+        """Of x, of the picture beside it, and of the word whether there is one."""
+        return self.in_channels + (self.image_channels + 1 if self.image_channels else 0)
 
     @property
     def multiple(self) -> int:
@@ -93,11 +103,12 @@ class UNet(nn.Module):
         self.config = config
         widths = config.widths
         time_width = 4 * config.channels
-        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(config.channels_in * config.patch**2, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(
             widths[0], time_width, shift=config.frequency_shift, cosine_first=config.cosine_first
         )
         self.class_embedding = ClassEmbedding(config.classes, time_width) if config.classes else None
+        self.vector_embedding = VectorEmbedding(config.vector, time_width) if config.vector else None
         self.down_blocks = nn.ModuleList(DownLevel(config, level) for level in range(len(widths)))
         self.mid_block = Middle(config)
         self.up_blocks = nn.ModuleList(UpLevel(config, level) for level in reversed(range(len(widths))))
@@ -121,12 +132,12 @@ class UNet(nn.Module):
         Args:
             x: (B, in_channels, H, W).
             time: (B,), real.
-            condition: anything with ``label`` (B,) long or None, and ``null`` (B,) bool or None.
+            condition: see :class:`unstir.networks.conditioning.Conditions`.
         """
         height, width = x.shape[-2:]
-        x, (top, left) = _padded(x, self.config.multiple)
+        x, (top, left) = _padded(beside(x, self.config.image_channels, condition), self.config.multiple)
         embedding = self.time_embedding(time)
-        vectors = class_vectors(self.class_embedding, len(x), condition)
+        vectors = embedded(self.class_embedding, self.vector_embedding, len(x), condition)
         # Every block wants the SiLU of it: once here, not once in each.
         embedding = F.silu(embedding if vectors is None else embedding + vectors)
 
@@ -269,5 +280,6 @@ def _check(config: UNetConfig) -> None:
     )
     need(0 <= config.dropout < 1, f"dropout must be a probability below 1, not {config.dropout}")
     need(config.classes >= 0, f"number of classes cannot be {config.classes}")
+    need(min(config.vector, config.image_channels) >= 0, "vector and image_channels cannot be negative")
     need(config.time_embedding in ("additive", "scale_shift"), 'time_embedding is "additive" or "scale_shift"')
     need(config.resample in ("conv", "block"), 'resample is "conv" or "block"')

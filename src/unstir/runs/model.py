@@ -24,6 +24,7 @@ from unstir.runs import conditions
 from unstir.runs import config as configs
 from unstir.runs.build import denoiser_of
 from unstir.runs.config import Config
+from unstir.runs.edits import Edits
 from unstir.runs.folder import Run
 from unstir.runs.walks import How, Walk, bounded, walk_of
 
@@ -66,16 +67,16 @@ class Model:
             indices: which samples of the seed, instead of 0 … n-1.
             label: a class, by name or number; ``each`` gives sample i class i mod K; None asks for no class.
             progress: called with (samples done, all).
-            how: ``sampler, steps, spacing, times, clip, guidance``, see :class:`unstir.runs.walks.How`; by default ddim in 20
-                steps, and ancestral in 200 for bits and symbols.
+            how: ``sampler, steps, spacing, times, clip, guidance, guidance_interval, rescale, autoguidance``, see
+                :class:`unstir.runs.walks.How`; by default ddim in 20 steps, and ancestral in 200 for bits and symbols.
         """
         chosen = list(range(n)) if indices is None else [int(i) for i in indices]
         if not chosen or batch < 1:
             raise UserError("there must be at least one sample to draw, and at least one at a time")
         _check_keys(seed, chosen)
         walk = self.walk(**how)
-        if how.get("guidance", 1) != 1 and label is None:
-            raise UserError("guidance needs a label to be guided to")
+        if how.get("guidance", 1) != 1 and label is None and how.get("autoguidance") is None:
+            raise UserError("guidance needs a label to be guided to, or a weaker model to be guided away from")
         parts = []
         self.denoiser.eval()
         for first in range(0, len(chosen), batch):
@@ -96,6 +97,11 @@ class Model:
     def condition(self, label: int | str | None, indices: Sequence[int]) -> Condition | None:
         """What samples of a class are asked to be, see :meth:`sample`."""
         return conditions.asked(self.spec, label, indices, self.device)
+
+    @property
+    def edit(self) -> Edits:
+        """What can be done to a user's own data: inpaint, denoise, restore, vary, interpolate, invert, mix."""
+        return Edits(self)
 
     @property
     def steps(self) -> int:

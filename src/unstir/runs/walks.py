@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from unstir import samplers
 from unstir.data import DataSpec
-from unstir.denoisers import CLIPS, Denoiser, DenoiserBase, Guided, clipped
+from unstir.denoisers import CLIPS, Denoiser, DenoiserBase, clipped
 from unstir.errors import UserError
 from unstir.processes import Process
+from unstir.runs.guides import guided
 from unstir.samplers import Grid, Sampler
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ class How:
         times: these falling times, ending at 0, instead of a spacing.
         clip: what is done to the predicted x0: ``static``, ``dynamic`` (of real numbers) or ``none``; ``auto`` is static for
             8-bit data, whose range is known, and none for the rest.
-        guidance: w of ``uncond + w (cond - uncond)``.
+        guidance: w of ``base + w (model - base)``, the base being the model without any condition.
+        guidance_interval: the noise levels ``low < sigma_t / alpha_t <= high`` at which guidance acts; None: all.
+        rescale: the share, 0 … 1, in which guided x0 get the spread of the model's own back.
+        autoguidance: a weaker model, a run's folder or a file, which is the base in place of the model without a condition.
     """
 
     sampler: str
@@ -39,6 +42,9 @@ class How:
     times: tuple[float, ...] | None = None
     clip: str = AUTO
     guidance: float = 1.0
+    guidance_interval: tuple[float, ...] | None = None
+    rescale: float = 0.0
+    autoguidance: str | None = None
 
     @classmethod
     def of(cls, model: Model, **given: Any) -> Self:
@@ -55,6 +61,10 @@ class How:
         if "times" in given:
             given["times"] = tuple(float(t) for t in given["times"])
             given["steps"] = len(given["times"]) - 1
+        if "guidance_interval" in given:
+            given["guidance_interval"] = tuple(float(level) for level in given["guidance_interval"])
+        if "autoguidance" in given:
+            given["autoguidance"] = str(given["autoguidance"])
         denoiser = model.denoiser
         made = cls(
             **{"sampler": denoiser.process.sampler, "steps": default_steps(denoiser)} | _own(model, given) | given
@@ -80,6 +90,16 @@ class How:
             return f"{self.sampler}, {self.steps} steps at chosen times"
         spread = f" spread {self.spacing}" if self.spacing != "uniform" else ""
         return f"{self.sampler}, {self.steps} steps{spread}"
+
+    @property
+    def guided(self) -> str:
+        """The guidance in words that follow others; empty for none."""
+        if self.guidance == 1:
+            return ""
+        away = f" away from {self.autoguidance}" if self.autoguidance else ""
+        interval = " for sigma/alpha in {:g} … {:g}".format(*self.guidance_interval) if self.guidance_interval else ""
+        rescaled = f", rescaled {self.rescale:g}" if self.rescale else ""
+        return f", guidance {self.guidance:g}{away}{interval}{rescaled}"
 
 
 @dataclass(frozen=True)
@@ -112,19 +132,6 @@ def walk_of(denoiser: Denoiser, spec: DataSpec, how: How) -> Walk:
         )
     # Clipped last: a strong guidance leaves the data's range even where both of its branches stay inside.
     return Walk(bounded(guided(denoiser, spec, how), spec, how.clip), solver, grid)
-
-
-def guided(denoiser: Denoiser, spec: DataSpec, how: How) -> DenoiserBase:
-    """The denoiser under the guidance that was asked for.
-
-    Raises:
-        UserError: for guidance that is no number, or where the model has nothing to be guided to.
-    """
-    if not math.isfinite(how.guidance):
-        raise UserError(f"guidance is a number, not {how.guidance}")
-    if how.guidance != 1 and not spec.classes:
-        raise UserError("guidance needs classes, and this model was trained without any")
-    return denoiser if how.guidance == 1 else Guided(denoiser, how.guidance)
 
 
 def bounded(denoiser: DenoiserBase, spec: DataSpec, clip: str = AUTO) -> DenoiserBase:

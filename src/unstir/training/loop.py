@@ -124,7 +124,7 @@ class Trainer:
         condition = None
         if labels is not None:
             hidden = source.uniform((), "label dropout") < config.label_dropout
-            condition = Condition(self.engine.send(labels), hidden)
+            condition = Condition(self.engine.send(labels), null=hidden)
         t = draw_times(config.times, self.denoiser, source.uniform((), "time"), whole=self.objective.whole_times)
         eps = self.denoiser.process.noise(source, x0.shape[1:], "noise")
         # Dropout draws from torch's own generator: seeded by the position, it too is the same after a resume.

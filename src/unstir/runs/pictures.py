@@ -1,0 +1,139 @@
+"""A user's own pictures, and masks of them, made what a run's network takes by the rules of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from unstir.data.decode import Refused, decode, fit
+from unstir.data.files import SUFFIXES, folder_source
+from unstir.data.pixels import in_mode
+from unstir.data.raw import PictureFiles
+from unstir.errors import UserError
+from unstir.runs.build import colour_of
+from unstir.runs.model import Model
+from unstir.runs.reading import everything
+
+_WHITE = (255, 255, 255)
+_UNKNOWN = 128  # levels from here on are white in a mask
+
+
+@dataclass(frozen=True)
+class Given:
+    """Items that a user named.
+
+    Args:
+        x: as users hold them, (N, …). names: what each is called, (N,). log: what was done to them, in sentences.
+    """
+
+    x: np.ndarray
+    names: list[str]
+    log: list[str] = field(default_factory=list)
+
+
+def read(model: Model, sources: Sequence[str | Path], *, size: tuple[int, int] | None = None) -> Given:
+    """Items for a model: picture files, folders of them, or any data that it could be measured on.
+
+    A picture is decoded, laid on the run's background, cut to the shape, resized and made grey or coloured as the run's own were.
+
+    Args:
+        sources: files and folders, in their order.
+        size: (width, height) of pictures, instead of the run's.
+
+    Raises:
+        UserError: for what is not there, cannot be read, or is of another kind than the run's data.
+    """
+    parts = [_one(model, Path(source), size) for source in sources]
+    if not parts:
+        raise UserError("nothing was given to edit: name pictures or a folder of them, or items of the held-out data")
+    x = np.concatenate([part.x for part in parts])
+    return Given(x, [n for part in parts for n in part.names], [line for part in parts for line in part.log])
+
+
+def masks(model: Model, path: str | Path, count: int) -> np.ndarray:
+    """Where ``count`` pictures are unknown, bool (1 or N, H, W): white is unknown, and so is what is transparent in the mask.
+
+    A mask of another size is cut and resized as a picture would be, by nearest pixels.
+
+    Args:
+        path: one mask for all pictures, or a folder with one for each, in the order of their names.
+
+    Raises:
+        UserError: for what cannot be read, and another number of masks.
+    """
+    _check_pictures(model)
+    files = _files(Path(path))
+    if len(files.names) not in (1, count):
+        raise UserError(f"{path}: {len(files.names)} masks for {count} pictures: give one, or one for each")
+    size = _size(model)
+    read = [_decoded(files, i, _WHITE, []) for i in range(len(files.names))]
+    levels = [np.asarray(fit(image.convert("L"), size, Image.Resampling.NEAREST)) for image in read]
+    return np.stack(levels) >= _UNKNOWN
+
+
+def _one(model: Model, path: Path, size: tuple[int, int] | None) -> Given:
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        _check_pictures(model)
+        return _pictures(model, _files(path), size or _size(model))
+    found = everything(model, str(path))
+    if size not in (None, _size(model) if model.spec.kind == "image" else None):
+        raise UserError(f"{path}: pictures of another size than the run's are read from files or a folder of them")
+    splits = (found.train, found.heldout)
+    rows = np.concatenate([np.arange(len(s)) if s.rows is None else s.rows for s in splits])
+    order = rows.argsort(kind="stable")
+    names = [name for split in splits for name in split.names]
+    x = np.concatenate([np.asarray(split.x) for split in splits])[order]
+    return Given(x, [names[i] for i in order], found.log)
+
+
+def _pictures(model: Model, files: PictureFiles, size: tuple[int, int]) -> Given:
+    mode = "L" if model.spec.shape[0] == 1 else "RGB"
+    background = colour_of(model.config.data.background)
+    rows, log, sizes = [], [], set()
+    for i, name in enumerate(files.names):
+        notes: list[str] = []
+        image = _decoded(files, i, background, notes)
+        log += [f"{name}: {note}" for note in notes]
+        sizes.add(image.size)
+        levels = np.asarray(fit(image, size).convert("RGB"))
+        rows.append(in_mode(levels[None], mode)[0])
+    if sizes != {size}:
+        log.append(f"pictures cut to their middle and resized to {size[0]}×{size[1]}")
+    return Given(np.stack(rows), list(files.names), log)
+
+
+def _files(path: Path) -> PictureFiles:
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_dir():
+        files: Any = folder_source(path).open()
+        return files
+    read: Callable[[int], bytes] = lambda _: path.read_bytes()  # noqa: E731 - one file, whatever its number
+    return PictureFiles([path.name], read)
+
+
+def _decoded(files: PictureFiles, i: int, background: tuple[int, int, int], notes: list[str]) -> Image.Image:
+    try:
+        return decode(files.read(i), background, notes.append)[0]
+    except Refused as refused:
+        raise UserError(f"{files.names[i]}: {refused}") from None
+    except OSError as error:
+        raise UserError(f"{files.names[i]}: cannot be read ({error.strerror or error})") from None
+
+
+def _size(model: Model) -> tuple[int, int]:
+    return model.spec.shape[2], model.spec.shape[1]
+
+
+def _check_pictures(model: Model) -> None:
+    if model.spec.kind != "image":
+        raise UserError(f"the run is of {model.spec.kind}, and pictures were given")
+    if not model.spec.eight_bit:
+        raise UserError("the run is of real numbers, which no picture file holds: give an .npy of the same kind")
