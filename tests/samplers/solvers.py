@@ -17,5 +17,15 @@ DETERMINISTIC: dict[str, Sampler] = {
         "dpm++3m:published=true",
     )
 }
-STOCHASTIC: dict[str, Sampler] = {name: get(name) for name in ("ddim:eta=0.5", "ancestral")}
+STOCHASTIC: dict[str, Sampler] = {
+    name: get(name)
+    for name in (
+        "ddim:eta=0.5",
+        "ancestral",
+        "dpm++sde",
+        "dpm++sde:stages=1",
+        "dpm++2m-sde",
+        "edm:s_churn=8",
+    )
+}
 EVERY: dict[str, Sampler] = DETERMINISTIC | STOCHASTIC

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unstir.denoisers import Prediction, PredictionBase
 from unstir.noise import NoiseSource
@@ -13,7 +14,7 @@ from unstir.samplers.base import Sampler, State, per_row
 from unstir.samplers.singlestep import Stages
 from unstir.samplers.weights import Form, ddim, weights
 from unstir.schedules import Schedule
-from unstir.shapes import Reals, RowLabels, Rows64, RowTable, Vector
+from unstir.shapes import LeadingB, Reals, RowLabels, RowMask, Rows64, RowTable, Vector
 
 STARTS = {1: Stages(), 2: Stages((1.0,)), 3: Stages((1 / 3, 2 / 3))}
 """How a multistep method of the next order starts: DDIM; Heun's method on the grid's own times; DPM-Solver++ (3S)."""
@@ -38,7 +39,7 @@ class Multistep(Sampler):
     """
 
     def __init__(self, nodes: int, start: int = 1, starts: int = 0, form: Form = "x0", **options: Any) -> None:
-        self.nodes, self.starts = nodes, starts
+        self.nodes, self.kept, self.starts = nodes, nodes - 1, starts
         self.form: Form = form
         self.stages, self.options = STARTS[start], options
         self.between = any(place != 1 for place in self.stages.places) and starts > 0
@@ -48,34 +49,43 @@ class Multistep(Sampler):
 
     def start(self, x: Reals, times: Vector | RowTable) -> State:
         state = super().start(x, times)
-        past = x.new_zeros((len(x), self.nodes - 1, *x.shape[1:]))
-        return replace(state, history={"past": past, **self.stages.begin(x, state.time())})
+        history = {f"past {j}": torch.zeros_like(x) for j in range(1, self.kept + 1)}
+        if self.starts:
+            history |= self.stages.begin(x, state.time())
+        return replace(state, history=history)
 
     def query(self, state: State) -> tuple[Reals, Rows64]:
-        return state.x, state.history["at"]
+        return state.x, state.history["at"] if self.starts else state.time()
 
     def advance(self, state: State, prediction: PredictionBase, noise: NoiseSource | None = None) -> State:
         assert isinstance(prediction, Prediction)
         schedule, answer = prediction.process.schedule, prediction.x0 if self.form == "x0" else prediction.eps
-        x_t, past = self.corrected(state, answer, schedule), state.history["past"]
+        x_t, kept = self.corrected(state, answer, schedule)
         x = ddim(schedule, x_t, prediction.x0, state.time(), state.time(1))
         if self.nodes > 1:
-            behind = [(state.time(-1 - j), past[:, j]) for j in range(self.nodes - 1)]
+            behind = [(state.time(-j), state.history[f"past {j}"]) for j in range(1, self.nodes)]
             x = x + self.bent(schedule, state.time(), state.time(1), state.position, answer, behind)
-        history = {"stage": torch.zeros_like(state.position), "at": state.time(1), "base": x_t, "first": prediction.x0}
-        ends = torch.ones_like(state.done)
+        pushed = [answer, *(state.history[f"past {j}"] for j in range(1, self.kept + 1))]
+        history = dict(state.history) | kept | {f"past {j}": pushed[j - 1] for j in range(1, self.kept + 1)}
+        moved = replace(state, x=x, position=state.position + 1, history=history)
+        if not self.starts:
+            return moved
+        moved.history.update({"stage": torch.zeros_like(state.position), "at": state.time(1)})
+        starting = state.position < self.starts
+        return self._with_starts(state, moved, starting, prediction) if bool(starting.any()) else moved
 
-        if self.starts:
-            single, kept, last = self.stages.move(state, prediction.x0, schedule)
-            starting = state.position < self.starts
-            x = torch.where(per_row(starting, x).bool(), single, x)
-            history = {
-                name: torch.where(per_row(starting, value).bool(), kept[name], value) for name, value in history.items()
-            }
-            ends = last | ~starting
-        fresh = per_row(state.history["stage"] == 0, past).bool()
-        pushed = torch.where(fresh, torch.cat([answer[:, None], past], 1)[:, :-1], past)
-        return replace(state, x=x, position=state.position + ends.long(), history={"past": pushed, **history})
+    def _with_starts(self, state: State, moved: State, starting: RowMask, prediction: Prediction) -> State:
+        """``moved``, but for the rows that are still starting."""
+        x, kept, ends = self.stages.move(state, prediction.x0, prediction.process.schedule)
+        on_the_way = state.history["stage"] > 0  # an answer between the grid's times, or a second one there: not kept
+        history = {
+            name: _chosen(starting, kept[name], value)
+            if name in kept
+            else _chosen(on_the_way, state.history[name], value)
+            for name, value in moved.history.items()
+        }
+        position = state.position + (ends | ~starting).long()
+        return replace(moved, x=_chosen(starting, x, moved.x), position=position, history=history)
 
     def bent(self, schedule: Schedule, t: Rows64, s: Rows64, count: RowLabels, answer: Reals, others: Others) -> Reals:
         """``sum_j w_j (f_j - f_t)`` over the other answers, each with its times (B,), of which a row uses the first ``count``."""
@@ -83,9 +93,13 @@ class Multistep(Sampler):
         moved = (per_row(w[:, j], answer) * (other - answer) for j, (_, other) in enumerate(others))
         return sum(moved, torch.zeros_like(answer))
 
-    def corrected(self, state: State, answer: Reals, schedule: Schedule) -> Reals:
-        """x at t once the answer there is known: of a method without a corrector, x."""
-        return state.x
+    def corrected(self, state: State, answer: Reals, schedule: Schedule) -> tuple[Reals, dict[str, LeadingB]]:
+        """x at t once the answer there is known, and what is kept of it: of a method without a corrector, x and nothing."""
+        return state.x, {}
+
+
+def _chosen(rows: Tensor, this: Tensor, other: Tensor) -> Tensor:
+    return torch.where(per_row(rows, this).bool(), this, other)
 
 
 class DPMMultistep(Multistep):

@@ -7,14 +7,18 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+from unstir.samplers.adams import DEIS, PNDM
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler
 from unstir.samplers.ddim import DDIM
+from unstir.samplers.dpm_sde import DPMSDE, DPMMultistepSDE
+from unstir.samplers.edm import EDM
 from unstir.samplers.euler import Euler
 from unstir.samplers.heun import Heun
 from unstir.samplers.multistep import DPMMultistep
 from unstir.samplers.options import parsed
 from unstir.samplers.singlestep import DPMSinglestep
+from unstir.samplers.unipc import UniPC
 
 _BY_NAME: dict[str, Callable[..., Sampler]] = {
     "ancestral": Ancestral,
@@ -25,6 +29,13 @@ _BY_NAME: dict[str, Callable[..., Sampler]] = {
     "dpm++3s": partial(DPMSinglestep, 3),
     "dpm++2m": partial(DPMMultistep, 2),
     "dpm++3m": partial(DPMMultistep, 3),
+    "unipc2": partial(UniPC, 2),
+    "unipc3": partial(UniPC, 3),
+    "pndm": PNDM,
+    "deis": DEIS,
+    "dpm++sde": DPMSDE,
+    "dpm++2m-sde": DPMMultistepSDE,
+    "edm": EDM,
 }
 NAMES = tuple(_BY_NAME)
 

@@ -62,7 +62,7 @@ def weights(
     Args:
         t, s: where the step begins and ends, (B,).
         others: the times of the other answers f_j, (B, m).
-        count: how many of the others each row uses, from the first on, (B,). A step to s = 0 uses none.
+        count: how many of the others each row uses at most, from the first on, (B,). A step to s = 0 uses none.
         line: for rows that use one: the integral of theta exactly; as half of 1's (``half``: the midpoint rule of Lu et al. 2022b,
             B2(h) of Zhao et al. 2023); or as half of what it would be at the end's rate (``end``: their B1(h)).
         second: a factor on the integral of theta², for a published formula that lacks one.
@@ -71,7 +71,7 @@ def weights(
     Returns:
         (B, m), float64.
     """
-    powers = torch.arange(1, others.shape[1] + 1, device=t.device)
+    powers, count = torch.arange(1, others.shape[1] + 1, device=t.device), count.clamp(max=others.shape[1])
     used = (powers <= count[:, None]) & ((s > 0) & (s < t))[:, None]
     dark = (schedule.alpha(t) == 0) | (schedule.alpha(others) == 0).any(1)
     if even:
