@@ -15,6 +15,18 @@ DETERMINISTIC: dict[str, Sampler] = {
         "dpm++2m",
         "dpm++3m",
         "dpm++3m:published=true",
+        "unipc2",
+        "unipc3",
+        "unipc2:b=1",
+        "unipc2:corrector=false",
+        "unipc3:corrector=false",
+        "pndm",
+        "pndm:published=true",
+        "deis:order=1",
+        "deis:order=2",
+        "deis",
+        "deis:order=2,space=log-snr",
+        "deis:space=log-snr",
     )
 }
 STOCHASTIC: dict[str, Sampler] = {
