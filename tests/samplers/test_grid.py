@@ -144,3 +144,25 @@ def test_a_grid_keeps_its_own_times() -> None:
     grid = Grid(times)
     times.fill_(1)
     assert grid.times.tolist() == [5, 0]
+
+
+@pytest.mark.parametrize("T", [1, 2, 5, 13, 40])
+def test_whole_times_are_distinct_near_and_end_at_zero(T: int) -> None:
+    for schedule in _schedules(T):
+        for spacing in SPACINGS:
+            for n in range(1, T + 1):
+                grid = Grid.named(spacing, schedule, n)
+                whole = grid.whole().times
+                assert torch.equal(whole, whole.round())
+                assert len(whole) == n + 1
+                assert bool((whole.diff() <= -1).all())
+                assert (float(whole[0]), float(whole[-1])) == (float(grid.times[0].round()), 0)
+                far = (whole - grid.times).abs() > 0.5
+                # Only where times were closer together than 1 does one go further than to the nearest.
+                crowded = (grid.times.diff() > -1).any() or not bool(far.any())
+                assert crowded
+
+
+def test_more_steps_than_whole_times_are_refused() -> None:
+    with pytest.raises(ValueError, match="need as many of them"):
+        Grid.custom([2.0, 1.5, 1.0, 0.0]).whole()

@@ -42,6 +42,8 @@ class RBF(nn.Module):
     phi_j sum to one, so that the same number added to all of W_t's rows is one. W_t starts with the centres as its first columns.
     """
 
+    whole_times = True  # each time has a readout of its own, and between them there is none
+
     def __init__(self, config: RBFConfig) -> None:
         super().__init__()
         self.config = config

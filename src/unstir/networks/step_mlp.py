@@ -45,6 +45,8 @@ class StepMLP(nn.Module):
     The hidden layers are shared by all times; the readout (W_t, b_t) is each time's own.
     """
 
+    whole_times = True  # each time has a readout of its own, and between them there is none
+
     def __init__(self, config: StepMLPConfig) -> None:
         super().__init__()
         self.config = config

@@ -58,17 +58,12 @@ class How:
         if unknown:
             raise UserError(f"samples have no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
         given = {name: value for name, value in given.items() if value is not None}
-        if "times" in given:
-            given["times"] = tuple(float(t) for t in given["times"])
-            given["steps"] = len(given["times"]) - 1
-        if "guidance_interval" in given:
-            given["guidance_interval"] = tuple(float(level) for level in given["guidance_interval"])
-        if "autoguidance" in given:
-            given["autoguidance"] = str(given["autoguidance"])
         denoiser = model.denoiser
-        made = cls(
-            **{"sampler": denoiser.process.sampler, "steps": default_steps(denoiser)} | _own(model, given) | given
-        )
+        known = {"sampler": denoiser.process.sampler, "steps": default_steps(denoiser)} | _own(model, given) | given
+        if known.get("times") is not None:
+            times = tuple(float(t) for t in known["times"])
+            known |= {"times": times, "steps": len(times) - 1}
+        made = cls(**known)
         if made.steps < 1:
             raise UserError(f"samples take one step at least, not {made.steps}")
         return made
@@ -122,6 +117,12 @@ def walk_of(denoiser: Denoiser, spec: DataSpec, how: How) -> Walk:
         raise UserError(f"{how.steps} steps are more than this model's chain has: at most {process.T}")
     try:
         grid, solver = how.grid(process), samplers.get(how.sampler)
+        if getattr(denoiser.network, "whole_times", False):
+            grid = grid.whole()
+            if solver.between:
+                raise ValueError(
+                    f"this network knows whole times alone, and {how.sampler} asks between the steps' times: use ddim or ancestral"
+                )
         samplers.check_suits(denoiser, solver, grid)
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -44,6 +44,20 @@ class Grid:
         times = self.times.tolist()
         return list(pairwise(times))
 
+    def whole(self) -> Grid:
+        """The nearest whole times that still fall strictly, for networks that know no others; the last time stays.
+
+        Raises:
+            ValueError: for more steps than there are whole times.
+        """
+        times, n = torch.floor(self.times + 0.5), self.steps
+        times[-1] = self.times[-1]
+        places = torch.arange(n + 1, dtype=torch.float64)
+        if float(times[0] - times[-1]) < n:
+            raise ValueError(f"{n} steps on whole times need as many of them, and here are {float(times[0]):g}")
+        times = (times + places).cummin(0).values - places  # each at least 1 below the one before it
+        return Grid(torch.maximum(times, self.times[-1].ceil() + n - places))
+
     def describe(self, schedule: Schedule) -> str:
         """First and last visited time with the signal left there, for the user to see where sampling starts and ends."""
         first, last = self.times[0], self.times[-2]

@@ -1,0 +1,113 @@
+"""What stands in the places that a user leaves open, and what is laid around a denoiser."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unstir.data import DataSpec
+from unstir.denoisers import Clipped, Denoiser, Thresholded
+from unstir.errors import UserError
+from unstir.networks import RBF, RBFConfig
+from unstir.processes import Gaussian
+from unstir.runs import Model, Run, load
+from unstir.runs.walks import How, walk_of
+from unstir.schedules import LinearBeta
+
+
+@pytest.fixture(scope="module")
+def model(digits_run: Path) -> Model:
+    return load(digits_run)
+
+
+CHOSEN = {"sampler": "dpm++2m", "steps": 9, "spacing": "log-snr"}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "given", "found"),
+    [
+        ({}, {}, ("ddim", 20, "uniform", None)),
+        ({}, {"sampler": None, "steps": None}, ("ddim", 20, "uniform", None)),
+        ({}, {"steps": 3, "spacing": "rho"}, ("ddim", 3, "rho", None)),
+        (CHOSEN, {}, ("dpm++2m", 9, "log-snr", None)),
+        (CHOSEN, {"sampler": "dpm++2m"}, ("dpm++2m", 9, "log-snr", None)),
+        (CHOSEN, {"steps": 30}, ("dpm++2m", 30, "log-snr", None)),
+        (CHOSEN, {"sampler": "ancestral"}, ("ancestral", 20, "uniform", None)),
+        (CHOSEN, {"times": [50, 4, 0]}, ("dpm++2m", 2, "log-snr", (50.0, 4.0, 0.0))),
+        ({"times": [50, 9, 4, 0]}, {"sampler": "heun"}, ("heun", 20, "uniform", None)),
+        ({"sampler": "ddim", "times": [50, 9, 4, 0]}, {}, ("ddim", 3, "uniform", (50.0, 9.0, 4.0, 0.0))),
+        ({"sampler": "ddim", "times": [50, 9, 4, 0]}, {"steps": 7}, ("ddim", 7, "uniform", None)),
+    ],
+    ids=str,
+)
+def test_a_runs_choice_fills_what_was_left_open(
+    model: Model, defaults: dict[str, Any], given: dict[str, Any], found: tuple[Any, ...]
+) -> None:
+    how = How.of(replace(model, defaults=defaults), **given)
+    assert (how.sampler, how.steps, how.spacing, how.times) == found
+
+
+def test_what_was_chosen_is_kept_and_used(digits_run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = Run(shutil.copytree(digits_run, tmp_path / "run"))
+    plain = load(run.path)
+    run.choose_sampling({"sampler": "heun", "steps": 4})
+    chosen = load(run.path)
+    assert chosen.steps == 4
+    assert np.array_equal(chosen.sample(3), plain.sample(3, sampler="heun", steps=4))
+    assert np.array_equal(chosen.sample(3, sampler="ddim"), plain.sample(3))
+    (run.path / "sampling.json").write_text("{")
+    with pytest.raises(UserError, match=r"sampling\.json is damaged"):
+        load(run.path)
+
+
+def test_clipping_is_what_was_asked_for(model: Model) -> None:
+    kinds = {how: type(model.walk(clip=how).denoiser) for how in ("auto", "static", "dynamic", "none")}
+    assert kinds == {"auto": Clipped, "static": Clipped, "dynamic": Thresholded, "none": Denoiser}
+    points = replace(model.spec, eight_bit=False)
+    assert walk_of(model.denoiser, points, How.of(model)).denoiser is model.denoiser
+    with pytest.raises(UserError, match="no such range"):
+        walk_of(model.denoiser, points, How.of(model, clip="static"))
+    with pytest.raises(UserError, match="clip is one of"):
+        model.walk(clip="hard")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sampler": "magic"}, "no sampler is called 'magic'"),
+        ({"sampler": "ddim:eta=2"}, "eta must lie in"),
+        ({"sampler": "ddim:theta=2"}, "has no option 'theta'"),
+        ({"sampler": "ddim:eta"}, "options are written as"),
+        ({"spacing": "magic"}, "no spacing is called 'magic'"),
+        ({"spacing": "rho:rho=-1"}, "rho is an exponent above 0"),
+        ({"spacing": "uniform:rho=1"}, "does not take these options"),
+        ({"times": [5, 9, 0]}, "must fall strictly"),
+        ({"times": [500, 9, 0]}, "ends at T = 50"),
+        ({"steps": 51}, "more than this model's chain has"),
+        ({"steps": 0}, "one step at least"),
+        ({"stepz": 3}, "no option 'stepz'"),
+    ],
+    ids=str,
+)
+def test_what_does_not_suit_is_refused_in_one_line(model: Model, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        model.walk(**given)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_network_of_whole_times_is_asked_about_no_others() -> None:
+    denoiser = Denoiser(RBF(RBFConfig(2, 2, steps=40, units=4)), Gaussian(LinearBeta.rescaled(40)))
+    spec = DataSpec("points", (2,), False, (), "points", "", "")
+    for spacing in ("uniform", "log-snr", "quadratic"):
+        times = walk_of(denoiser, spec, How("ddim", 7, spacing)).grid.times
+        assert torch.equal(times, times.round())
+        assert len(times) == 8
+    with pytest.raises(UserError, match="whole times alone"):
+        walk_of(denoiser, spec, How("dpm++2s", 7))
