@@ -30,14 +30,11 @@ Line = Literal["exact", "half", "end"]
 """How a straight line, the polynomial through two answers, is integrated: exactly, or by a published short cut."""
 
 
-def ddim(schedule: Schedule, x: Reals, answer: Reals, t: Rows64, s: Rows64, form: Form = "x0") -> Reals:
-    """The step from t to s, (B,), that is exact while the answer does not change: x (B, *E) to (B, *E)."""
-    alpha, sigma = schedule.alpha(s), schedule.sigma(s)
-    if form == "x0":
-        kept = sigma / schedule.sigma(t)
-    else:
-        kept = alpha / schedule.alpha(t)
-    return per_row(kept, x) * x + per_row(_whole(schedule, t, s, form), x) * answer
+def ddim(schedule: Schedule, x: Reals, x0: Reals, t: Rows64, s: Rows64) -> Reals:
+    """The step from t to s, (B,), that is exact while x0 (and with it eps) does not change: x (B, *E) to (B, *E)."""
+    alpha, sigma = _scales(schedule, t, s)
+    kept = sigma[:, 1] / sigma[:, 0]
+    return per_row(kept, x) * x + per_row(alpha[:, 1] - alpha[:, 0] * kept, x) * x0
 
 
 def weights(
@@ -73,17 +70,35 @@ def weights(
     """
     powers, count = torch.arange(1, others.shape[1] + 1, device=t.device), count.clamp(max=others.shape[1])
     used = (powers <= count[:, None]) & ((s > 0) & (s < t))[:, None]
-    dark = (schedule.alpha(t) == 0) | (schedule.alpha(others) == 0).any(1)
-    if even:
-        at, whole = -powers.double().expand(len(t), -1), _whole(schedule, t, s, form)
-        integrals = whole[:, None] / (powers + 1)
+    alpha, sigma = _scales(schedule, t, s, others)
+    dark = (alpha == 0).any(1)[:, None]
+    z = _depth(alpha, sigma, dark)
+    step = (z[:, 1] - z[:, 0])[:, None]
+    if form == "x0":
+        whole = (alpha[:, 1] - alpha[:, 0] * (sigma[:, 1] / sigma[:, 0]))[:, None]
     else:
-        begin, end = _read(schedule, t, dark, clock), _read(schedule, s, dark, clock)
-        at = (_read(schedule, others, dark[:, None], clock) - begin[:, None]) / (end - begin)[:, None]
-        integrals = _integrals(schedule, t, s, powers, dark, form, clock)
+        whole = (sigma[:, 1] - sigma[:, 0] * (alpha[:, 1] / alpha[:, 0]))[:, None]
+
+    if even:
+        at, integrals = -powers.double().expand(len(t), -1), whole / (powers + 1)
+    else:
+        # By quadrature along z, in which closed forms would cancel for small steps.
+        nodes, parts = _NODES.to(t.device), _PARTS.to(t.device)
+        along = torch.lerp(z[:, :1], z[:, 1:2], nodes)
+        theta, place = nodes.expand_as(along), z
+        if clock == "t":
+            place = torch.where(dark, z, torch.cat([t[:, None], s[:, None], others], 1))
+            theta = torch.where(dark, theta, (schedule.time(2 * along) - t[:, None]) / (s - t)[:, None])
+        elif clock == "ratio":
+            place = torch.where(dark, z, sigma / alpha)
+        at = (place[:, 2:] - place[:, :1]) / (place[:, 1:2] - place[:, :1])
+        rate = parts * step * _rate(alpha[:, 1:2], sigma[:, 1:2], along, dark, form)
+        integrals = (rate[:, None] * theta[:, None] ** powers[:, None]).sum(-1)
+        if clock == "ratio":
+            integrals = torch.where(dark, integrals, whole / (powers + 1))
     if line != "exact":
-        short = _whole(schedule, t, s, form) if line == "half" else _at_the_ends_rate(schedule, t, s, dark, form)
-        integrals = torch.where((count[:, None] == 1) & (powers == 1), short[:, None] / 2, integrals)
+        short = whole if line == "half" else step * _rate(alpha[:, 1:2], sigma[:, 1:2], z[:, 1:2], dark, form)
+        integrals = torch.where((count[:, None] == 1) & (powers == 1), short / 2, integrals)
     integrals = torch.where(used, integrals * torch.where(powers == 2, second, 1.0), 0.0)
     # Rows that use fewer answers solve a smaller system: the rest of theirs reads w = 0.
     rest = torch.eye(len(powers), dtype=torch.float64, device=t.device)
@@ -91,32 +106,32 @@ def weights(
     return integrals / table[:, 0] if len(powers) == 1 else torch.linalg.solve(table, integrals)
 
 
-def _read(schedule: Schedule, times: Tensor, dark: Tensor, clock: Clock = "log-snr") -> Tensor:
-    """The clock at some times, and ``asinh(alpha / sigma)`` where ``dark``; both of one shape."""
-    ratio = schedule.alpha(times) / schedule.sigma(times)
-    if clock == "t":
-        own = times
-    elif clock == "ratio":
-        own = 1 / ratio
-    else:
-        own = schedule.log_snr(times) / 2
-    return torch.where(dark, ratio.asinh(), own)
-
-
 def between(schedule: Schedule, t: Rows64, s: Rows64, part: Rows64) -> Rows64:
     """The time that lies a part of the way from t to s, 0 … 1, in lambda; in asinh(alpha / sigma) from alpha = 0. All (B,)."""
-    dark = schedule.alpha(t) == 0
-    z = torch.lerp(_read(schedule, t, dark), _read(schedule, s, dark), part)
-    inner = schedule.time(2 * torch.where(dark, z.sinh().log(), z))
-    return torch.where(part == 1, s, inner)
+    alpha, sigma = _scales(schedule, t, s)
+    dark = alpha[:, 0] == 0
+    ends = _depth(alpha, sigma, dark[:, None])
+    z = torch.lerp(ends[:, 0], ends[:, 1], part)
+    return torch.where(part == 1, s, schedule.time(2 * torch.where(dark, z.sinh().log(), z)))
 
 
-def _whole(schedule: Schedule, t: Tensor, s: Tensor, form: Form) -> Tensor:
-    """``sigma_s ∫ d(alpha / sigma)``, or ``alpha_s ∫ d(sigma / alpha)``: what an answer that does not change adds."""
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = ((schedule.alpha(u), schedule.sigma(u)) for u in (t, s))
+def _scales(schedule: Schedule, t: Tensor, s: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma at t, at s, and at other times, (B, 2 + m)."""
+    times = torch.cat([t[:, None], s[:, None], *others], 1)
+    return schedule.alpha(times), schedule.sigma(times)
+
+
+def _depth(alpha: Tensor, sigma: Tensor, dark: Tensor) -> Tensor:
+    """z = lambda, or asinh(alpha / sigma) where dark."""
+    ratio = alpha / sigma
+    return torch.where(dark, ratio.asinh(), ratio.log())
+
+
+def _rate(alpha: Tensor, sigma: Tensor, z: Tensor, dark: Tensor, form: Form) -> Tensor:
+    """``sigma_s d(alpha/sigma)/dz``, or ``alpha_s d(sigma/alpha)/dz``, from the scales at s."""
     if form == "x0":
-        return alpha_s - alpha_t * (sigma_s / sigma_t)
-    return sigma_s - sigma_t * (alpha_s / alpha_t)
+        return sigma * torch.where(dark, z.cosh(), z.exp())
+    return -alpha * torch.where(dark, z.cosh() / z.sinh() ** 2, (-z).exp())
 
 
 def _gauss(points: int) -> tuple[Tensor, Tensor]:
@@ -128,37 +143,3 @@ def _gauss(points: int) -> tuple[Tensor, Tensor]:
 
 
 _NODES, _PARTS = _gauss(8)
-
-
-def _integrals(
-    schedule: Schedule, t: Tensor, s: Tensor, powers: Tensor, dark: Tensor, form: Form, clock: Clock
-) -> Tensor:
-    """The form's integral of each power of theta from t to s, (B, m).
-
-    By quadrature along lambda (asinh(alpha / sigma) where dark), in which closed forms would cancel for small steps.
-    """
-    nodes, parts = _NODES.to(t.device), _PARTS.to(t.device)
-    start, end = _read(schedule, t, dark), _read(schedule, s, dark)
-    z = torch.lerp(start[:, None], end[:, None], nodes)
-    theta = nodes
-    if clock == "t":
-        theta = torch.where(dark[:, None], nodes, (schedule.time(2 * z) - t[:, None]) / (s - t)[:, None])
-    rate = _rate(schedule, s[:, None], z, dark[:, None], form) * (end - start)[:, None]
-    integrals = ((parts * rate)[:, None] * theta.expand_as(z)[:, None] ** powers[:, None]).sum(-1)
-    if clock == "ratio" and form == "eps":  # the form's own variable
-        integrals = torch.where(dark[:, None], integrals, _whole(schedule, t, s, form)[:, None] / (powers + 1))
-    return integrals
-
-
-def _at_the_ends_rate(schedule: Schedule, t: Tensor, s: Tensor, dark: Tensor, form: Form) -> Tensor:
-    start, end = _read(schedule, t, dark), _read(schedule, s, dark)
-    return (end - start) * _rate(schedule, s, end, dark, form)
-
-
-def _rate(schedule: Schedule, s: Tensor, z: Tensor, dark: Tensor, form: Form) -> Tensor:
-    """``sigma_s d(alpha/sigma)/dz``, or ``alpha_s d(sigma/alpha)/dz``, with z = lambda, or asinh(alpha / sigma) where dark."""
-    alpha, sigma = schedule.alpha(s), schedule.sigma(s)
-    away = z - schedule.log_snr(s) / 2
-    if form == "x0":
-        return torch.where(dark, sigma * z.cosh(), alpha * away.exp())
-    return torch.where(dark, -alpha * z.cosh() / z.sinh() ** 2, -sigma * (-away).exp())
