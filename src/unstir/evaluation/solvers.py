@@ -32,7 +32,7 @@ _GAUSSIAN = (
     ("ancestral", "uniform"), ("dpm++2m-sde", "log-snr"), ("edm", "rho"),
 )  # fmt: skip
 _DISCRETE = (("ancestral", "uniform"), ("ancestral", "quadratic"), ("tau", "uniform"))
-_REFERENCE = Sampling("dpm++3m", 199, "log-snr")
+_MANY = 199  # steps of the solution, or as many as the chain has
 _KEPT = 4  # of the ways at each number of calls, how many go on to be held against data
 _ENOUGH = 0.05  # of the best distance: a way that comes as near as this is as good
 _FEWEST = 64
@@ -172,7 +172,7 @@ def try_ways(
     found = {how: Tried(how, _calls(how), math.nan) for how in chosen}
     few, doubt = 0, None
     if continuous:
-        spent = sum(_calls(how) for how in still) + 1.5 * _calls(_REFERENCE)
+        spent = sum(_calls(how) for how in still) + 1.5 * _calls(_solution(model))
         few = int(max(8, min(256, (0.3 if held else 0.9) * seconds / (each * spent))))
         found, doubt = _against_solution(model, found, still, few, batch, bar)
     many, heldout, floor, name = 0, 0, None, ""
@@ -185,7 +185,7 @@ def try_ways(
     order = sorted(found.values(), key=lambda one: (one.calls, one.frechet or math.inf, one.away or math.inf))
     return Trials(
         tuple(order),
-        f"{_REFERENCE.walked}" if continuous else "",
+        _solution(model).walked if continuous else "",
         doubt,
         (few, many),
         heldout,
@@ -198,8 +198,9 @@ def try_ways(
 def _against_solution(
     model: Model, found: dict[Sampling, Tried], still: Sequence[Sampling], n: int, batch: int, bar: Bar
 ) -> tuple[dict[Sampling, Tried], float]:
-    half = replace(_REFERENCE, steps=_REFERENCE.steps // 2)
-    total, done = _calls(_REFERENCE) + _calls(half) + sum(map(_calls, still)), 0
+    whole = _solution(model)
+    half = replace(whole, steps=-(-whole.steps // 2))
+    total, done = _calls(whole) + _calls(half) + sum(map(_calls, still)), 0
     with bar("towards the many-step solution", "network calls") as update:
 
         def seen(how: Sampling) -> tuple[Tensor, float]:
@@ -210,7 +211,7 @@ def _against_solution(
             update(done, total)
             return x, (time.perf_counter() - began) / n
 
-        truth = seen(_REFERENCE)[0]
+        truth = seen(whole)[0]
         doubt = _away(seen(half)[0], truth)
         found = dict(found)
         for how in still:
@@ -243,6 +244,10 @@ def _against_data(
             found[how] = replace(found[how], frechet=value, half=half, seconds=drawn.seconds / n)
     floor = from_heldout(known.own[torch.linspace(0, len(known.own) - 1, min(n, len(known.own))).round().long()])
     return found, len(known.others), floor, known.extractor.name
+
+
+def _solution(model: Model) -> Sampling:
+    return Sampling("dpm++3m", min(_MANY, model.denoiser.process.T), "log-snr")
 
 
 def _going(found: dict[Sampling, Tried]) -> list[Sampling]:
