@@ -81,7 +81,9 @@ def decode(data: bytes, background: tuple[int, int, int], note: Note) -> tuple[I
     return _opaque(_eight_bit(image, note), background, note), mode
 
 
-def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def fit(
+    image: Image.Image, size: tuple[int, int], resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
     """The largest centred part of the wanted shape, resized to ``size`` (width, height); untouched when it has it."""
     if image.size == size:
         return image
@@ -90,7 +92,7 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     part_width, part_height = max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
     left, top = (width - part_width) // 2, (height - part_height) // 2
     box = (left, top, left + part_width, top + part_height)
-    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return image.resize(size, resample, box=box, reducing_gap=3.0)
 
 
 def _open(data: bytes) -> Image.Image:
