@@ -18,6 +18,8 @@ def train_(
     mode: Literal["auto", "L", "RGB"] | None = None,
     background: str | None = None,
     flip: bool = False,
+    vectors: Path | None = None,
+    condition: str | None = None,
     minutes: float | None = None,
     images: int | None = None,
     config: Path | None = None,
@@ -39,6 +41,8 @@ def train_(
 
         unstir train train-images-idx3-ubyte.gz --out runs/mnist --minutes 10
 
+        unstir train photos/ --out runs/larger --size 32 --condition super-resolution:4
+
     Parameters
     ----------
     data: str
@@ -56,6 +60,10 @@ def train_(
         What transparent pictures are laid on: a colour by name, such as white, or #rrggbb.
     flip: bool
         Also learn mirrored pictures. Only where left and right mean nothing.
+    vectors: Path
+        A .csv with a line for each picture: its file's name and numbers, which samples can then be asked to have.
+    condition: str
+        What the network is shown of each picture, to learn the rest: super-resolution:4 (or another factor), colouring, or mask.
     minutes: float
         Budget in minutes (default 10); turned into a number of images once the speed is known.
     images: int
@@ -85,12 +93,14 @@ def train_(
     flags = {
         "preset": preset,
         "seed": seed,
+        "condition": condition,
         "data": {
             "source": data.rstrip("/") or data,
             "size": size,
             "mode": mode,
             "background": background,
             "flip": flip or None,
+            "vectors": None if vectors is None else str(vectors),
             "strict": strict or None,
         },
         "budget": {"minutes": minutes, "images": images},

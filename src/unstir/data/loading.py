@@ -19,6 +19,7 @@ from unstir.data.sources import find
 from unstir.data.spec import Dataset, DataSpec, Split
 from unstir.data.split import content_hash
 from unstir.data.survey import Survey
+from unstir.data.vectors import attach
 from unstir.errors import UserError
 
 
@@ -29,6 +30,7 @@ def load(
     mode: str | None = None,
     background: tuple[int, int, int] = (255, 255, 255),
     strict: bool = False,
+    vectors: str | Path | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -49,13 +51,18 @@ def load(
         mode: ``"L"`` or ``"RGB"``; None: L when every picture is grey (R = G = B in every pixel), else RGB.
         background: levels (red, green, blue) behind transparent pixels.
         strict: a file that cannot be used is an error instead of being skipped.
+        vectors: a ``.csv`` of numbers that go with each item: see ``vectors.attach``.
         cache: the folder of the cache; None: see ``cache.default_cache``.
         progress: called with (pictures done, pictures in all) while decoding.
 
     Raises:
         UserError: when the source cannot be used, or with ``strict`` a file of it.
     """
-    return load_surveyed(source, Options(size, mode, background), strict, cache, progress)[0]
+    dataset, _ = load_surveyed(source, Options(size, mode, background), strict, cache, progress)
+    try:
+        return dataset if vectors is None else attach(dataset, Path(vectors))
+    except OSError as error:
+        raise UserError(f"{vectors}: cannot be read ({error.strerror or error})") from None
 
 
 def load_surveyed(

@@ -10,6 +10,7 @@ import numpy as np
 
 from unstir.data.codec import LEVELS, Codec, Scaling
 from unstir.data.names import Names
+from unstir.data.vectors import Vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,7 @@ class DataSpec:
         hash: SHA-256 (hex) of the arrays and labels of both splits.
         scaling: of points and of real-valued images; None for the rest.
         symbols: K, how many symbols there are; None for other kinds.
+        vectors: the numbers that go with each item, and their scaling; None where there are none.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class DataSpec:
     hash: str
     scaling: Scaling | None = None
     symbols: int | None = None
+    vectors: Vectors | None = None
 
     @property
     def codec(self) -> Codec:
@@ -67,8 +70,10 @@ class DataSpec:
         """The description that ``to_json`` wrote, now or when there were fewer fields."""
         scaling = fields.get("scaling")
         scaling = scaling and Scaling(tuple(scaling["offset"]), scaling["scale"])
+        vectors = fields.get("vectors")
+        vectors = vectors and Vectors.from_json(vectors)
         tuples = {"shape": tuple(fields["shape"]), "classes": tuple(fields["classes"])}
-        return cls(**{**fields, **tuples, "scaling": scaling})
+        return cls(**{**fields, **tuples, "scaling": scaling, "vectors": vectors})
 
 
 @dataclass
@@ -81,6 +86,7 @@ class Split:
         codec: takes rows of x across the border.
         rows: int64 (N,), each one's position in the source, from 0; None: the split stands for itself, and they lie as they do here.
         files: the names of all of the source's files, where items are files.
+        vectors: float32 (N, V), the numbers that go with each item as a network sees them, or None.
     """
 
     x: np.ndarray
@@ -88,6 +94,7 @@ class Split:
     codec: Codec = LEVELS
     rows: np.ndarray | None = None
     files: Sequence[str] | None = None
+    vectors: np.ndarray | None = None
 
     @property
     def names(self) -> Sequence[str]:
@@ -100,7 +107,11 @@ class Split:
     def take(self, index: np.ndarray) -> Split:
         """The items of ``index`` alone, each still known by its name."""
         rows = index if self.rows is None else self.rows[index]
-        return replace(self, x=self.x[index], labels=None if self.labels is None else self.labels[index], rows=rows)
+        beside = {
+            name: None if array is None else array[index]
+            for name, array in (("labels", self.labels), ("vectors", self.vectors))
+        }
+        return replace(self, x=self.x[index], rows=rows, **beside)
 
     def spread(self, limit: int) -> np.ndarray:
         """Indices of at most ``limit`` rows, evenly spaced: data often comes class by class."""

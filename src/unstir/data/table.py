@@ -38,7 +38,7 @@ def table_source(path: Path) -> Source:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """Fields as text, with the line of the file each row ends in."""
 
     path: Path
@@ -78,10 +78,10 @@ class _Table:
 
 
 def _read(path: Path) -> Values:
-    table = _parse(path)
+    table = parse(path)
     columns = list(range(len(table.rows[0])))
     log = []
-    if _counts_rows(table):
+    if counts_rows(table):
         log.append("the first column has no name and counts the rows: left out")
         columns = columns[1:]
     labels, classes, column = _labels(table, columns, log)
@@ -97,7 +97,8 @@ def _read(path: Path) -> Values:
     return interpret(x, labels, classes, path.name, log)
 
 
-def _parse(path: Path) -> _Table:
+def parse(path: Path) -> Table:
+    """The fields of a ``.csv``, each row as long as the first; the first names the columns where none of it is a number."""
     text = _text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     unquoted = re.sub(r'"[^"]*"', "", first)
@@ -117,13 +118,13 @@ def _parse(path: Path) -> _Table:
     for row, line in zip(rows, lines):
         if len(row) != len(rows[0]):
             raise UserError(f"{path}: row {line} has {len(row)} fields where row {lines[0]} has {len(rows[0])}")
-    table = _Table(path, None, rows, lines, delimiter != ",")
+    table = Table(path, None, rows, lines, delimiter != ",")
     if any(math.isfinite(table.number(field)) for field in rows[0]):
         return table
     names = [field.strip() for field in rows[0]]
     if len(rows) == 1:
         raise UserError(f"{path}: no numbers in it, only the line {', '.join(names)[:60]!r}")
-    return _Table(path, names, rows[1:], lines[1:], delimiter != ",")
+    return Table(path, names, rows[1:], lines[1:], delimiter != ",")
 
 
 def _text(path: Path) -> str:
@@ -140,7 +141,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _spelled(table: _Table, x: np.ndarray, columns: list[int], log: list[str]) -> bool:
+def _spelled(table: Table, x: np.ndarray, columns: list[int], log: list[str]) -> bool:
     """Whether these columns, of values x, are symbols; the log says what was decided, and how to have the other."""
     highest = x.max()
     if (x != np.round(x)).any() or x.min() < 0 or highest >= LARGEST_ALPHABET:
@@ -161,14 +162,14 @@ def _spelled(table: _Table, x: np.ndarray, columns: list[int], log: list[str]) -
     return True
 
 
-def _counts_rows(table: _Table) -> bool:
+def counts_rows(table: Table) -> bool:
     """Whether the first column is the index that pandas writes."""
     if not table.names or table.names[0].lower() not in ("", "unnamed: 0") or len(table.names) == 1:
         return False
     return [row[0].strip() for row in table.rows] == [str(i) for i in range(len(table.rows))]
 
 
-def _labels(table: _Table, columns: list[int], log: list[str]) -> tuple[np.ndarray | None, tuple[str, ...], int | None]:
+def _labels(table: Table, columns: list[int], log: list[str]) -> tuple[np.ndarray | None, tuple[str, ...], int | None]:
     """Labels, class names and the column they come from."""
     names = [name.lower() for name in table.names or ()]
     chosen = [i for i in columns if names and names[i] in _LABEL_NAMES and not (names[i] == "y" and "x" in names)]
@@ -196,6 +197,6 @@ def _labels(table: _Table, columns: list[int], log: list[str]) -> tuple[np.ndarr
     return *index_labels(values, table.path.name), column
 
 
-def _fractional(table: _Table, column: int) -> bool:
+def _fractional(table: Table, column: int) -> bool:
     numbers = np.array([table.number(row[column]) for row in table.rows])
     return bool((np.isfinite(numbers) & (numbers != np.round(numbers))).any())

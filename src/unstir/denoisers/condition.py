@@ -20,7 +20,7 @@ class Condition:
     Args:
         label: class indices, long (B,).
         vector: numbers on the scaled axis, (B, V).
-        image: what is known of the picture, (B, C', H, W), see :mod:`unstir.denoisers.views`.
+        image: what is known of the picture, (B, C', H, W), see :mod:`unstir.editing.views`.
         null: True where the sample has no condition, bool (B,), or (B, 3) with a column each for label, vector and image. A network
             then uses what it learned for "nothing is known", which no label, vector or picture stands for.
     """

@@ -35,6 +35,7 @@ def dataset_of(config: DataConfig, progress: Callable[[int, int], None] | None =
         mode=None if config.mode == "auto" else config.mode,
         background=colour_of(config.background),
         strict=config.strict,
+        vectors=config.vectors or None,
         progress=progress,
     )
 

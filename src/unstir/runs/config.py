@@ -27,6 +27,8 @@ class DataConfig:
     """What transparent pictures are laid on: white, black, or #rrggbb."""
     flip: bool = False
     """Mirror every other picture, by a keyed coin; only sensible where left and right mean nothing."""
+    vectors: str = ""
+    """A .csv of numbers that go with each item, as a condition."""
     strict: bool = False
     """Whether a broken file is an error instead of being named and skipped."""
 
@@ -86,7 +88,9 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     ema_width: float = 0.1
     label_dropout: float = 0.1
-    """Share of labels hidden in training, so that one network learns both branches of guidance."""
+    """Share of labels, and of other conditions, hidden in training, so that one network learns both branches of guidance."""
+    condition: str = ""
+    """What the network is shown of each picture: super-resolution:FACTOR, colouring or mask; empty: nothing."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     seed: int = 0

@@ -17,7 +17,9 @@ from unstir import samplers
 from unstir.bound import Bound, variational_bound
 from unstir.data import DataSpec
 from unstir.denoisers import Condition, Denoiser, DenoiserBase
+from unstir.editing.views import Held
 from unstir.errors import UserError
+from unstir.networks.layout import lay_out
 from unstir.noise import NoiseSource
 from unstir.runs import checkpoint as checkpoints
 from unstir.runs import conditions
@@ -55,6 +57,9 @@ class Model:
         seed: int = 0,
         indices: Sequence[int] | None = None,
         label: int | str | None = None,
+        vector: np.ndarray | Sequence[float] | None = None,
+        image: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         batch: int = 64,
         progress: Callable[[int, int], None] | None = None,
         **how: Any,
@@ -66,6 +71,8 @@ class Model:
         Args:
             indices: which samples of the seed, instead of 0 … n-1.
             label: a class, by name or number; ``each`` gives sample i class i mod K; None asks for no class.
+            vector, image, mask: the other conditions, of a run that was trained with them: see
+                :func:`unstir.runs.conditions.asked`. What is shown of a picture comes back exactly, to its level.
             progress: called with (samples done, all).
             how: ``sampler, steps, spacing, times, clip, guidance, guidance_interval, rescale, autoguidance``, see
                 :class:`unstir.runs.walks.How`; by default ddim in 20 steps, and ancestral in 200 for bits and symbols.
@@ -75,7 +82,7 @@ class Model:
             raise UserError("there must be at least one sample to draw, and at least one at a time")
         _check_keys(seed, chosen)
         walk = self.walk(**how)
-        if how.get("guidance", 1) != 1 and label is None and how.get("autoguidance") is None:
+        if how.get("guidance", 1) != 1 and how.get("autoguidance") is None and label is vector is image is None:
             raise UserError("guidance needs a label to be guided to, or a weaker model to be guided away from")
         parts = []
         self.denoiser.eval()
@@ -83,7 +90,8 @@ class Model:
             part = chosen[first : first + batch]
             x = samplers.sample(
                 walk.denoiser, walk.sampler, walk.grid, (len(part), *self.spec.shape),
-                seed=seed, indices=part, condition=self.condition(label, part),
+                seed=seed, indices=part,
+                condition=self.condition(label, part, vector=vector, image=image, mask=mask, seed=seed),
             )  # fmt: skip
             parts.append(self.outside(x))
             if progress:
@@ -92,11 +100,13 @@ class Model:
 
     def walk(self, **how: Any) -> Walk:
         """The denoiser with what is laid around it, the sampler and the times: see :class:`unstir.runs.walks.How`."""
-        return walk_of(self.denoiser, self.spec, How.of(self, **how))
+        walk = walk_of(self.denoiser, self.spec, How.of(self, **how))
+        view = conditions.view_of(self.config.condition)
+        return walk if view is None else replace(walk, denoiser=Held(walk.denoiser, view))
 
-    def condition(self, label: int | str | None, indices: Sequence[int]) -> Condition | None:
-        """What samples of a class are asked to be, see :meth:`sample`."""
-        return conditions.asked(self.spec, label, indices, self.device)
+    def condition(self, label: int | str | None, indices: Sequence[int], **others: Any) -> Condition | None:
+        """What samples are asked to be, see :meth:`sample`; others: see :func:`unstir.runs.conditions.asked`."""
+        return conditions.asked(self.spec, label, indices, self.device, shown_as=self.config.condition, **others)
 
     @property
     def edit(self) -> Edits:
@@ -118,6 +128,9 @@ class Model:
         *,
         seed: int = 0,
         label: int | str | None = None,
+        vector: np.ndarray | Sequence[float] | None = None,
+        image: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         **how: Any,
     ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
         """The reverse process as it goes: (time reached, x there, x0 predicted on the way: the likeliest of bits and symbols)."""
@@ -130,7 +143,7 @@ class Model:
             walk.grid,
             (n, *self.spec.shape),
             seed=seed,
-            condition=self.condition(label, range(n)),
+            condition=self.condition(label, range(n), vector=vector, image=image, mask=mask, seed=seed),
         ):
             yield float(state.time()[0]), self.outside(state.x), self.outside(prediction.likeliest)
 
@@ -281,6 +294,7 @@ def _assembled(config: Config, spec: DataSpec, tensors: dict[str, Tensor], image
         denoiser.network.load_state_dict(tensors)
     except RuntimeError:
         raise UserError("the weights do not fit the configuration beside them: was it changed by hand?") from None
+    lay_out(denoiser.network)
     return Model(denoiser.eval(), spec, config, images, weights)
 
 

@@ -28,7 +28,9 @@ def dataset(model: Model, source: str | None = None) -> Dataset:
     Raises:
         UserError: when the data is not what the model was trained with, or of another shape.
     """
-    found = _prepared(model, replace(model.config.data, source=source or model.config.data.source))
+    own = model.config.data
+    # The table beside its own data knows nothing of others'.
+    found = _prepared(model, own if source is None else replace(own, source=source, vectors=""))
     if source is None and found.spec.hash != model.spec.hash:
         raise UserError(
             f"{model.config.data.source} is not what this model was trained with: name other data with --data"
@@ -45,7 +47,7 @@ def everything(model: Model, source: str) -> Dataset:
     Raises:
         UserError: when the data is of another kind, or of a shape that cannot be changed.
     """
-    settings, shape = replace(model.config.data, source=source), model.spec.shape
+    settings, shape = replace(model.config.data, source=source, vectors=""), model.spec.shape
     if model.spec.kind == "image" and model.spec.eight_bit:
         settings = replace(settings, mode="L" if shape[0] == 1 else "RGB")
         if shape[1] == shape[2]:

@@ -19,6 +19,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from unstir.denoisers import Denoiser
+from unstir.networks.layout import lay_out
 
 PRECISIONS = ("fp32", "bf16")
 LAYOUTS = ("contiguous", "channels-last")
@@ -55,9 +56,7 @@ class Engine:
         if self.compiled:
             # The network, since that is what is called: compiling the denoiser around it would change nothing.
             denoiser.network.compile()
-        for parameter in denoiser.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=self._format)
+        lay_out(denoiser, self._format)
 
     def send(self, x: Tensor) -> Tensor:
         """A batch on the device, in the layout."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from unstir import objectives
-from unstir.data import Dataset
+from unstir.data import Dataset, Split
 from unstir.denoisers import Condition, Denoiser
+from unstir.denoisers.condition import KINDS
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
 from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.conditions import view_of
 from unstir.runs.config import Config, TimesConfig
 from unstir.training.ema import PowerEMA
 from unstir.training.engine import Engine
@@ -69,6 +71,7 @@ class Trainer:
         self.names = [name for name, _ in denoiser.network.named_parameters()]
         self.parameters = list(denoiser.network.parameters())
         self.objective = objectives.get(config.objective)
+        self.view = view_of(config.condition)
         self.progress = Progress()
         self.ema = PowerEMA(self.parameters, config.ema_width)
         opt = config.optimiser
@@ -115,22 +118,31 @@ class Trainer:
         """The mean loss of the images with global indices ``first … first + batch - 1``."""
         config, split = self.config, self.dataset.train
         images = np.arange(first, first + batch)
-        x0, labels = split.batch(_order(images, len(split), config.seed))
+        index = _order(images, len(split), config.seed)
+        x0, labels = split.batch(index)
         source = NoiseSource(config.seed, images, self.engine.device)
         x0 = self.engine.send(x0)
         if config.data.flip:
             heads = source.uniform((), "flip") < 0.5
             x0 = torch.where(heads.reshape(-1, *(1,) * (x0.ndim - 1)), x0.flip(-1), x0)
-        condition = None
-        if labels is not None:
-            hidden = source.uniform((), "label dropout") < config.label_dropout
-            condition = Condition(self.engine.send(labels), null=hidden)
+        condition = self._condition(split, index, labels, x0, source)
+        if condition is not None:
+            condition = replace(condition, null=hidden(condition, source, config.label_dropout))
         t = draw_times(config.times, self.denoiser, source.uniform((), "time"), whole=self.objective.whole_times)
         eps = self.denoiser.process.noise(source, x0.shape[1:], "noise")
         # Dropout draws from torch's own generator: seeded by the position, it too is the same after a resume.
         torch.manual_seed((config.seed * 1_000_003 + first) % (1 << 63))
         with self.engine.autocast():
             return self.objective(self.denoiser, x0, t, eps, condition).mean()
+
+    def _condition(
+        self, split: Split, index: np.ndarray, labels: Tensor | None, x0: Tensor, source: NoiseSource
+    ) -> Condition | None:
+        """All that is known of these items, x0 being them; nothing is hidden yet."""
+        vector = None if split.vectors is None else self.engine.send(torch.from_numpy(split.vectors[index]))
+        image = None if self.view is None else self.engine.send(self.view(x0, source))
+        condition = Condition(None if labels is None else self.engine.send(labels), vector, image)
+        return None if condition.empty else condition
 
     def learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to 0 at the end of the budget."""
@@ -149,8 +161,8 @@ class Trainer:
         index = split.spread(HELDOUT_IMAGES)
         x0, labels = split.batch(index)
         x0 = self.engine.send(x0)
-        condition = None if labels is None else Condition(self.engine.send(labels))
         source = NoiseSource(self.config.seed, index, self.engine.device)
+        condition = self._condition(split, index, labels, x0, source)
         quantiles = (torch.arange(HELDOUT_BINS, dtype=torch.float64, device=x0.device) + 0.5) / HELDOUT_BINS
         times = draw_times(self.config.times, self.denoiser, quantiles, whole=self.objective.whole_times)
         losses = []
@@ -211,6 +223,22 @@ class _Swapped:
     def _set(self, values: list[Tensor]) -> None:
         for parameter, value in zip(self.trainer.parameters, values, strict=True):
             parameter.copy_(value)
+
+
+def hidden(condition: Condition, source: NoiseSource, share: float) -> Tensor:
+    """Which conditions training hides: all of a sample's with probability ``share``; bool (B,).
+
+    Of several kinds each is also hidden alone with that probability, (B, 3), so that some may be given without the others.
+    """
+    everything = source.uniform((), "label dropout") < share
+    given = [kind for kind in KINDS if getattr(condition, kind) is not None]
+    if len(given) == 1:
+        return everything
+    columns = [
+        everything | (source.uniform((), f"{kind} alone dropout") < share) if kind in given else everything
+        for kind in KINDS
+    ]
+    return torch.stack(columns, 1)
 
 
 def draw_times(config: TimesConfig, denoiser: Denoiser, u: Tensor, *, whole: bool) -> Tensor:

@@ -23,11 +23,12 @@ def choose(spec: DataSpec) -> str:
     return "tiny" if max(spec.shape[1:]) <= 16 else "small"
 
 
-def get(name: str, spec: DataSpec, data_rms: float) -> Config:
+def get(name: str, spec: DataSpec, data_rms: float, image_channels: int = 0) -> Config:
     """The configuration that a preset's name stands for, for this data.
 
     Args:
         data_rms: root mean square of the training data on the scaled axis.
+        image_channels: of what the network is shown of each picture.
     """
     if name not in NAMES:
         raise UserError(f"there is no preset called {name!r}; there are {', '.join(NAMES)}")
@@ -39,7 +40,10 @@ def get(name: str, spec: DataSpec, data_rms: float) -> Config:
         config = _discrete(spec, data_rms)
     else:
         config = _cifar10(spec) if name == "cifar10" else _quick(name, spec, data_rms)
-    return replace(config, preset=name)
+    vector = len(spec.vectors.names) if spec.vectors else 0
+    # Conditions that nobody asked for are not named, as in the configurations of earlier runs.
+    takes = {name: size for name, size in (("vector", vector), ("image_channels", image_channels)) if size}
+    return replace(config, preset=name, network=config.network | takes)
 
 
 def _quick(name: str, spec: DataSpec, data_rms: float) -> Config:
@@ -127,4 +131,5 @@ def _network(name: str, spec: DataSpec) -> dict[str, Any]:
         config = networks.preset(name, (channels, height, width), classes=classes)
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
     # TOML has no null: what is None is left out, and the network's own default is the same.
-    return {"name": "mlp" if spec.kind in _VECTORS else "unet"} | {k: v for k, v in plain.items() if v is not None}
+    plain = {k: v for k, v in plain.items() if v is not None and k not in ("vector", "image_channels")}
+    return {"name": "mlp" if spec.kind in _VECTORS else "unet"} | plain

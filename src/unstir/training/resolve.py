@@ -11,6 +11,7 @@ from unstir.data import Dataset
 from unstir.errors import UserError
 from unstir.runs import config as configs
 from unstir.runs.build import dataset_of, rms
+from unstir.runs.conditions import shown_channels, view_of
 from unstir.runs.config import Config
 from unstir.runs.files import check_place
 from unstir.runs.folder import Run
@@ -39,7 +40,7 @@ def resolve(
     _check(early, run)
     dataset = dataset_of(early.data, progress)
     name = early.preset or presets.choose(dataset.spec)
-    base = presets.get(name, dataset.spec, rms(dataset.train))
+    base = presets.get(name, dataset.spec, rms(dataset.train), shown_channels(early.condition, dataset.spec))
     config = configs.from_dict(said, configs.from_dict(tree, base, where=str(file)), where="the command line")
     if config.data.flip and dataset.spec.kind != "image":
         raise UserError("--flip mirrors pictures, and this data is points: leave it out")
@@ -75,6 +76,7 @@ def _check(config: Config, run: Run) -> None:
         ("ema_width", config.ema_width, 0 < config.ema_width <= 0.28, "a share above 0, at most 0.28"),
         ("label_dropout", config.label_dropout, 0 <= config.label_dropout <= 1, "a share from 0 to 1"),
     )
+    view_of(config.condition)
     for name, value, holds, wanted in rules:
         if not holds:
             raise UserError(f"{name} must be {wanted}, not {value}")

@@ -235,7 +235,9 @@ class Session:
 
     def _draw(self, model: Model, weights: str) -> None:
         n = POINTS if self.dataset.spec.kind == "points" else SAMPLES
-        drawn = model.sample(n, seed=self.config.seed, batch=n)
+        # Without a picture to go by, samples would say nothing of what is learned.
+        shown: dict[str, Any] = {"image": self.dataset.heldout.x[:n]} if self.config.condition else {}
+        drawn = model.sample(n, seed=self.config.seed, batch=n, **shown)
         suffix = ".png" if self.dataset.spec.kind == "image" else ".npy"
         target = self.run.samples / f"{self.trainer.progress.images:010d}-{weights}{suffix}"
         write(drawn, target, range(n), codec=model.spec.codec)
