@@ -20,6 +20,7 @@ for _name, _help in (
     ("demo", "Train on handwritten digits, generate, measure: a report in two minutes."),
     ("train", "Train on your data; the same line again continues."),
     ("sample", "Draw new data from a run."),
+    ("film", "Show a run's two processes as they go: data to noise, and noise to data."),
     ("evaluate", "Measure a run: likelihood, quality of samples, copies; with a receipt."),
     ("compare", "Receipts of evaluations side by side, if they compare."),
     ("score", "How strange each item of some data is to a run, as a table."),
@@ -29,6 +30,7 @@ for _name, _help in (
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
 app.command("unstir.cli.bench:app", name="bench", help="Find the way of sampling that suits a run.")
+app.command("unstir.cli.edit:app", name="edit", help="Change pictures of your own, or other data, by what a run has learned.")
 app.command("unstir.cli.features:app", name="features", help="Make features for evaluate to compare data in.")
 
 

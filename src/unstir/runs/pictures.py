@@ -19,6 +19,9 @@ from unstir.runs.build import colour_of
 from unstir.runs.model import Model
 from unstir.runs.reading import everything
 
+MASKS = ("left", "right", "top", "bottom", "middle")
+"""Masks that need no file: what is hidden."""
+
 _WHITE = (255, 255, 255)
 _UNKNOWN = 128  # levels from here on are white in a mask
 
@@ -55,25 +58,59 @@ def read(model: Model, sources: Sequence[str | Path], *, size: tuple[int, int] |
     return Given(x, [n for part in parts for n in part.names], [line for part in parts for line in part.log])
 
 
-def masks(model: Model, path: str | Path, count: int) -> np.ndarray:
-    """Where ``count`` pictures are unknown, bool (1 or N, H, W): white is unknown, and so is what is transparent in the mask.
+def masks(model: Model, named: str | Path, count: int) -> np.ndarray:
+    """Where ``count`` items are unknown, bool (1 or N, H, W), or (1 or N, D) of sequences and points.
 
-    A mask of another size is cut and resized as a picture would be, by nearest pixels.
+    In a picture of a mask white is unknown, and so is what is transparent; one of another size is cut and resized as a picture
+    would be, by nearest pixels.
 
     Args:
-        path: one mask for all pictures, or a folder with one for each, in the order of their names.
+        named: one of :data:`MASKS`; a picture, for all items; a folder with one for each, in the order of their names; or an
+            ``.npy`` of bool.
 
     Raises:
         UserError: for what cannot be read, and another number of masks.
     """
+    event = model.spec.shape[1:] if model.spec.kind == "image" else model.spec.shape
+    if isinstance(named, str) and named in MASKS:
+        return _part(named, event)[None]
+    path = Path(named)
+    if path.suffix.lower() == ".npy":
+        return _array(path)
     _check_pictures(model)
-    files = _files(Path(path))
+    files = _files(path)
     if len(files.names) not in (1, count):
         raise UserError(f"{path}: {len(files.names)} masks for {count} pictures: give one, or one for each")
-    size = _size(model)
     read = [_decoded(files, i, _WHITE, []) for i in range(len(files.names))]
-    levels = [np.asarray(fit(image.convert("L"), size, Image.Resampling.NEAREST)) for image in read]
+    levels = [np.asarray(fit(image.convert("L"), _size(model), Image.Resampling.NEAREST)) for image in read]
     return np.stack(levels) >= _UNKNOWN
+
+
+def _part(name: str, event: tuple[int, ...]) -> np.ndarray:
+    """A half of an event, or its middle: half as long as the whole each way."""
+    if name in ("top", "bottom") and len(event) < 2:
+        raise UserError(f"only pictures have a {name}: say left or right, or give an .npy")
+    mask = np.zeros(event, bool)
+    axis = 0 if name in ("top", "bottom") else len(event) - 1
+    side = event[axis]
+    if name == "middle":
+        mask[tuple(slice(n // 4, n - n // 4) for n in event)] = True
+    else:
+        half = slice(0, side // 2) if name in ("top", "left") else slice(side // 2, side)
+        mask[(*(slice(None),) * axis, half)] = True
+    return mask
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        mask = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file or folder") from None
+    except (OSError, ValueError, EOFError):
+        raise UserError(f"{path}: cannot be read as an array") from None
+    if mask.dtype != np.bool_ and not np.isin(mask, (0, 1)).all():
+        raise UserError(f"{path}: a mask is true where something is unknown, false elsewhere, not {mask.dtype}")
+    return mask.astype(bool)
 
 
 def _one(model: Model, path: Path, size: tuple[int, int] | None) -> Given:

@@ -12,8 +12,7 @@ from PIL import Image
 from unstir.data import Split, contact_sheet
 from unstir.evaluation.report import beside
 from unstir.evaluation.report.markup import Section, embedded, figure, line
-from unstir.noise import NoiseSource
-from unstir.runs import Model, Run
+from unstir.runs import Model, Run, films
 
 _NARROW = 100  # sequences up to this length stand in a row of frames, longer ones beneath each other
 _GAP = 8  # pixels between frames
@@ -70,10 +69,9 @@ _FORWARD = {
 
 def forward_frames(model: Model, split: Split, rows: int, frames: int, seed: int = 0) -> Frames:
     """The first ``rows`` items of a split at evenly spaced times from 0 to T, with the same noise all along."""
-    x0, process = model.inside(np.asarray(split.x[:rows])), model.denoiser.process
-    noise = process.noise(NoiseSource(seed, range(rows), x0.device), model.spec.shape, "forward film")
-    times = torch.linspace(0, process.T, frames).tolist()
-    return times, [model.outside(process.marginal(x0, t).sample(noise)) for t in times]
+    times = torch.linspace(0, model.denoiser.process.T, frames).tolist()
+    walked = films.forward(model, np.asarray(split.x[:rows]), times, seed=seed, ask=False)
+    return times, [x for _, x, _ in walked]
 
 
 def reverse_frames(
