@@ -80,6 +80,18 @@ def test_a_walk_may_begin_where_alpha_is_zero(name: str) -> None:
     assert min(measured.values()) >= min(sampler.order, 2) - 0.6, measured
 
 
+@pytest.mark.parametrize("name", ["dpm++3m", "unipc3", "unipc3:corrector=false", "pndm", "deis"])
+def test_the_first_steps_are_good_enough_for_the_order(name: str) -> None:
+    """Their error, which the walk keeps, falls with the step as fast as the whole walk's is declared to."""
+    sampler, schedule = DETERMINISTIC[name], LinearBeta()
+    assert isinstance(sampler, Multistep)
+    widths, found = (0.04, 0.02, 0.01), []
+    for width in widths:
+        case = orders.Case(schedule, orders.evenly_in_angle, orders.FIRST, orders.FIRST - width * sampler.starts)
+        found.append(orders.errors(sampler, case, sampler.starts, ("v",))["v"])
+    assert np.polyfit(np.log(widths), np.log(found), 1)[0] >= sampler.order - orders.TOLERANCE, found
+
+
 def test_one_heun_step_is_exact_to_third_order() -> None:
     """The local error of a second-order method falls with the cube of the step."""
     schedule, m, v = LinearBeta(), 0.4, 0.25

@@ -11,7 +11,20 @@ from tests.samplers.solvers import DETERMINISTIC, EVERY
 from unstir.denoisers import Condition, DenoiserBase, GaussianMixtureDenoiser, Prediction
 from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
-from unstir.samplers import DDIM, NAMES, Ancestral, Grid, Sampler, State, get, sample, walk
+from unstir.samplers import (
+    DDIM,
+    NAMES,
+    Ancestral,
+    DPMMultistep,
+    DPMSinglestep,
+    Grid,
+    Sampler,
+    State,
+    UniPC,
+    get,
+    sample,
+    walk,
+)
 from unstir.schedules import LinearBeta, Time
 
 F64 = torch.float64
@@ -224,6 +237,12 @@ def test_stochastic_samplers_ask_for_noise_and_wrong_options_are_refused() -> No
     for eta in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="eta"):
             DDIM(eta)
+    for wrong in ("deis:order=4", "deis:space=time", "unipc2:b=3"):
+        with pytest.raises(ValueError, match=r"DEIS|UniPC"):
+            get(wrong)
+    for kind in (DPMSinglestep, DPMMultistep, UniPC):
+        with pytest.raises(ValueError, match="2 or 3, not 4"):
+            kind(4)
     with pytest.raises(ValueError, match="2 indices"):
         sample(denoiser, DDIM(), Grid.trailing(LinearBeta(), 2), (3, 3), indices=[1, 2])
 
