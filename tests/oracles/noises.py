@@ -25,17 +25,19 @@ class OneStepOnly(NoiseSource):
 
 
 class OneIncrementOnly(OneStepOnly):
-    """And row i has a path that moves by ``sqrt(q' - q)`` between two times q, q' asked for, neighbours among all, and nowhere else.
+    """And row i has a path that moves between the times number ``leap[i] - 1`` and ``leap[i]`` asked for, by one standard deviation.
+
+    For walks that ask of all rows at once, and of ever later times: the times are counted as they come.
 
     Args:
-        at: (B,): which step's draw is 1; rows with another's number draw none.
-        knots: every time that is asked for, rising. Row i moves before ``knots[leap[i]]``.
-        leap: (B,): which knot; below 1 for none.
+        at: (B,): which step's draw is 1; a number below 0 for none.
+        leap: (B,): which increment of the path is sqrt(its length), from 1 on; 0 for none.
     """
 
-    def __init__(self, at: Tensor, knots: Tensor, leap: Tensor) -> None:
+    def __init__(self, at: Tensor, leap: Tensor) -> None:
         super().__init__(at)
-        self.knots, self.leap = knots, leap
+        self.leap = leap
+        self.asked: list[float] = []
 
     def brownian(
         self,
@@ -45,21 +47,11 @@ class OneIncrementOnly(OneStepOnly):
         start: float | Tensor = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        values = []
-        for time in (end, start):
-            place = torch.searchsorted(self.knots, torch.as_tensor(time, dtype=torch.float64) * (1 - 1e-12))
-            size = self.knots[self.leap.clamp(min=1)] - self.knots[self.leap.clamp(min=1) - 1]
-            values.append(torch.where((self.leap > 0) & (place >= self.leap), size.sqrt(), 0.0))
-        return (values[0] - values[1]).to(dtype).reshape(-1, *(1,) * len(shape)).expand(-1, *shape).clone()
-
-
-class Asking(NoiseSource):
-    """Keeps the times at which a path is asked for."""
-
-    def __init__(self, rows: int = 1) -> None:
-        super().__init__(0, range(rows))
-        self.asked: set[float] = set()
-
-    def brownian(self, shape, purpose, end, start=0, dtype=torch.float32) -> Tensor:
-        self.asked |= {float(t) for time in (end, start) for t in torch.as_tensor(time).reshape(-1)}
-        return super().brownian(shape, purpose, end, start, dtype)
+        time = float(torch.as_tensor(end).reshape(-1)[0])
+        if time not in self.asked:
+            assert not self.asked or time > self.asked[-1], "the path is asked for in the order of time"
+            self.asked.append(time)
+        moved = torch.zeros(len(self.leap), dtype=dtype)
+        for place in range(1, self.asked.index(time) + 1):
+            moved[self.leap == place] = (self.asked[place] - self.asked[place - 1]) ** 0.5
+        return moved.reshape(-1, *(1,) * len(shape)).expand(-1, *shape).clone()
