@@ -11,12 +11,12 @@ class PNDM(Multistep):
     """``x_s = (alpha_s/alpha_t) x_t + (sigma_s - sigma_t alpha_s/alpha_t) e`` with e the Adams-Bashforth mean of the last four eps.
 
     In ``x / alpha`` and ``sigma / alpha`` the probability-flow ODE reads ``dy = eps dk``, and these are its Adams-Bashforth methods
-    (Liu et al. 2022, eqs. 11, 12). As published the coefficients, 55/24, -59/24, 37/24, -9/24, are those of even steps in
+    (Liu et al. 2022, eqs. 9, 12). As published the coefficients, 55/24, -59/24, 37/24, -9/24, are those of even steps in
     sigma / alpha, which no grid has: on any other they are second order, whatever the number of answers. Here they are those of
     the steps as they are, and fourth order is reached. The first two steps are DPM-Solver++ (3S).
 
     Args:
-        published: the fixed coefficients, begun with fewer answers (iPNDM, Zhang & Chen 2023, app. H): second order.
+        published: the fixed coefficients, begun with fewer answers (the iPNDM of Zhang & Chen 2023): second order.
     """
 
     def __init__(self, published: bool = False) -> None:

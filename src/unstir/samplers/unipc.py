@@ -16,7 +16,7 @@ from unstir.shapes import LeadingB, Reals, RowTable, Vector
 class UniPC(Multistep):
     """``x_s = DDIM(x_t) + sum_j w_j (x0_j - x0_t)`` twice: before x0_s is known (UniP-p), and again once it is, with it (UniC-p).
 
-    The polynomials in lambda are those of Zhao et al. 2023 (algs. 5, 6, for x0): p answers predict at order p, and with the new one
+    The polynomials in lambda are those of Zhao et al. 2023 (algs. 1, 2, for x0): p answers predict at order p, and with the new one
     correct at order p + 1. The new answer, made at the predicted x_s, also serves the step after. Only where one straight line
     is integrated, in UniP-2 and UniC-1, is there a choice, their B(h): the exact integral would be a third.
 
@@ -28,7 +28,7 @@ class UniPC(Multistep):
         b: 2 for ``B(h) = e^h - 1``, 1 for ``B(h) = h``.
     """
 
-    reference = "Zhao et al. 2023, algs. 5, 6"
+    reference = "Zhao et al. 2023, algs. 1, 2, for x0"
 
     def __init__(self, p: int, corrector: bool = True, b: Literal[1, 2] = 2) -> None:
         if p not in (2, 3):
