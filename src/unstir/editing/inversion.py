@@ -74,6 +74,7 @@ def encoding(
             yield float(state.time()[0]), state.x
 
 
+@torch.no_grad()
 def invert(denoiser: DenoiserBase, x0: Reals, grid: Grid, **options: Any) -> Reals:
     """The noise x_T that a deterministic sampler makes x0 of, (B, *E): the end of :func:`encoding`, which takes the same options.
 

@@ -184,4 +184,5 @@ def share_of(progress: Progress | None, number: int, groups: int) -> Progress | 
 
 
 def plain(x: Tensor) -> np.ndarray:
-    return x.float().cpu().numpy()
+    """As the network sees it, float32."""
+    return x.detach().float().cpu().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Desk:
     asked: Drawing
     model: Model
     target: Path
+    notes: list[str] = field(default_factory=list)
+    """What was done to the items, said once something comes of them."""
 
     @classmethod
     def opened(cls, name: str, run: Path, asked: Drawing, sources: Sequence[Path] = ()) -> Desk:
@@ -52,8 +54,7 @@ class Desk:
             places = _places(heldout, len(own))
             return np.asarray(own.x)[places], [f"held-out {place}" for place in places]
         given = pictures.read(self.model, sources, size=size)
-        for sentence in given.log:
-            console.say(sentence)
+        self.notes.extend(given.log)
         return given.x, given.names
 
     def draws(self, work: Callable[..., np.ndarray]) -> np.ndarray:
@@ -71,6 +72,8 @@ class Desk:
     def finish(self, drawn: np.ndarray, beside: Sequence[np.ndarray], said: dict[str, Any]) -> None:
         """Writes what was drawn, (N, k, …), on a sheet with what stands beside it, and says so."""
         codec = self.model.spec.codec
+        for sentence in self.notes:
+            console.say(sentence)
         rows, columns = drawn, drawn.shape[1]
         if self.target.suffix.lower() == ".png":
             rows = np.concatenate([*(column[:, None] for column in beside), drawn], 1)
