@@ -16,7 +16,7 @@ from unstir.errors import UserError
 from unstir.runs import Model, load
 
 Edit = Callable[[Model, np.ndarray, dict[str, Any]], np.ndarray]
-FEW = {"steps": 4}
+FEW: dict[str, Any] = {"steps": 4}
 HALF = np.zeros((8, 8), bool)
 HALF[:, 4:] = True
 

@@ -65,5 +65,5 @@ class Drawing:
 
 
 DRAWING = Drawing()
-Asked = Annotated[Drawing, Parameter(name="*")]
+Asked = Annotated[Drawing, Parameter(name="*", help="How to draw, and where to.")]
 HeldOut = Annotated[str | None, Parameter(help="Items of the run's own held-out data instead, by place: 3,17 or 0-7.")]
