@@ -19,25 +19,27 @@ from torch import Tensor, nn
 from train_step import ARCHITECTURES
 
 from unstir import samplers
-from unstir.denoisers import Clipped, Denoiser
+from unstir.denoisers import Autocast, Clipped, Denoiser, DenoiserBase
 from unstir.networks import UNet
+from unstir.networks.layout import lay_out
 from unstir.networks.unet2d import to_unet2d
 from unstir.processes import Gaussian
 from unstir.samplers import Grid
 from unstir.schedules import LinearBeta
+from unstir.training.engine import keep_memory
 
 
 class Timed(nn.Module):
     """A network that adds up the time spent in it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, clock: Callable[[], float]) -> None:
         super().__init__()
-        self.network, self.seconds = network, 0.0
+        self.network, self.clock, self.seconds = network, clock, 0.0
 
     def forward(self, *arguments: object) -> Tensor:
-        begin = time.perf_counter()
+        begin = self.clock()
         out = self.network(*arguments)
-        self.seconds += time.perf_counter() - begin
+        self.seconds += self.clock() - begin
         return out
 
 
@@ -54,9 +56,11 @@ def network_of(preset: str) -> tuple[UNet, tuple[int, int, int]]:
 
 def overhead(arguments: argparse.Namespace) -> None:
     network, shape = network_of(arguments.preset)
+    lay_out(network)
     process = Gaussian(LinearBeta())
     grid = Grid.uniform(process.schedule, arguments.steps)
-    timed = Timed(network)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    timed = Timed(network, clock)
     denoiser = Clipped(Denoiser(timed, process))
     names = [name for name in samplers.NAMES if name not in ("adaptive", "tau")]
     shares: dict[str, list[float]] = {name: [] for name in names}
@@ -64,9 +68,9 @@ def overhead(arguments: argparse.Namespace) -> None:
     for _ in range(arguments.rounds):
         for name in names:
             solver = samplers.get(name)
-            timed.seconds, begin = 0.0, time.perf_counter()
+            timed.seconds, begin = 0.0, clock()
             samplers.sample(denoiser, solver, grid, (arguments.batch, *shape))
-            whole = time.perf_counter() - begin
+            whole = clock() - begin
             shares[name].append(1 - timed.seconds / whole)
             calls = solver.calls(arguments.steps)
             assert calls is not None
@@ -91,26 +95,28 @@ def beside(arguments: argparse.Namespace) -> None:
     theirs.load_state_dict(network.state_dict())
     pipeline = DDIMPipeline(theirs, DDIMScheduler(clip_sample=True, set_alpha_to_one=True))
     pipeline.set_progress_bar_config(disable=True)
-    layout = network.memory_format
-    network.to(memory_format=layout)
+    lay_out(network)
     denoiser = Clipped(Denoiser(network, Gaussian(LinearBeta())))
     grid = Grid.leading(LinearBeta(), arguments.steps)
 
-    def ours() -> None:
-        samplers.sample(denoiser, samplers.get("ddim"), grid, (arguments.batch, *shape))
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+
+    def ours(asked: DenoiserBase = denoiser) -> None:
+        samplers.sample(asked, samplers.get("ddim"), grid, (arguments.batch, *shape))
 
     def peers() -> None:
         pipeline(batch_size=arguments.batch, num_inference_steps=arguments.steps, output_type="np")
 
-    rows: dict[str, Callable[[], None]] = {"ours": ours, "diffusers": peers}
+    half = Clipped(Autocast(Denoiser(network, Gaussian(LinearBeta()))))
+    rows: dict[str, Callable[[], None]] = {"ours": ours, "ours, bf16": lambda: ours(half), "diffusers": peers}
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     for run in rows.values():
         run()
     for _ in range(arguments.rounds):
         for name, run in rows.items():
-            begin = time.perf_counter()
+            begin = clock()
             run()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(clock() - begin)
     print(
         f"\n{arguments.peer_preset}, DDIM in {arguments.steps} steps, batch {arguments.batch} of {'×'.join(map(str, shape))}"
     )
@@ -129,8 +135,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count processor time: with --threads 1, for a machine that is busy"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_memory()  # as the command line does
     overhead(arguments)
     beside(arguments)
 

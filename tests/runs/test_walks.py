@@ -78,6 +78,16 @@ def test_clipping_is_what_was_asked_for(model: Model) -> None:
         model.walk(clip="hard")
 
 
+def test_half_precision_rounds_the_network_and_nothing_else(model: Model) -> None:
+    x = torch.randn(8, *model.spec.shape, generator=torch.Generator().manual_seed(0))
+    whole, half = (model.walk(precision=each, clip="none").denoiser.predict(x, 20.0).x0 for each in ("fp32", "bf16"))
+    assert half.dtype == torch.float32, "coefficients and states stay as they were"
+    away = ((whole - half).square().mean().sqrt() / whole.square().mean().sqrt()).detach()
+    assert 1e-6 < float(away) < 0.02, "rounded, to about three digits"
+    with pytest.raises(UserError, match="precision is one of"):
+        model.walk(precision="fp8")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

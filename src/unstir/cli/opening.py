@@ -15,6 +15,7 @@ from unstir.training import engine as engines
 
 def open_model(path: Path, weights: str = "ema") -> Model:
     """The model of a run or a single file, placed and ready."""
+    engines.keep_memory()
     model = load(path, weights=weights)
     facts = Run(path).engine()
     if facts:
