@@ -81,6 +81,11 @@ class Run:
         return self.path / "model.safetensors"
 
     @property
+    def early(self) -> Path:
+        """The averaged weights after the first fifth of the budget: the weaker model that autoguidance leads away from."""
+        return self.path / "early.safetensors"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

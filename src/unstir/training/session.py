@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -101,7 +102,7 @@ class Session:
             return
         self._save()  # before the pictures: an interrupt while they are drawn costs no training
         yield from self._snapshot()
-        self._write_model()
+        self._write_model(self.run.model)
         self.run.record(
             event="done", images=progress.images, seconds=round(progress.seconds, 1), skipped=progress.skipped
         )
@@ -131,6 +132,8 @@ class Session:
             if self._snapshots_due() > shown and progress.images < progress.total:
                 shown = self._snapshots_due()
                 yield from self._snapshot()
+                if not self.run.early.exists():
+                    self._write_model(self.run.early)
             if now - saved > self.checkpoint_seconds:
                 self._save()
                 saved = now
@@ -257,11 +260,12 @@ class Session:
     def _save(self) -> None:
         checkpoints.save(self.run.checkpoints, self.trainer.progress.images, self.trainer.checkpoint())
 
-    def _write_model(self) -> None:
+    def _write_model(self, path: Path) -> None:
+        """The averaged weights as they are now, in a file that describes itself."""
         tensors = dict(zip(self.trainer.names, self.trainer.ema.values, strict=True))
         tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
         facts = metadata(self.config, self.dataset.spec, self.trainer.progress.images, "ema")
-        checkpoints.write_aside(self.run.model, save(tensors, facts))
+        checkpoints.write_aside(path, save(tensors, facts))
 
     def _ask_to_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stop = True
