@@ -40,4 +40,4 @@ STOCHASTIC: dict[str, Sampler] = {
         "edm:s_churn=8",
     )
 }
-EVERY: dict[str, Sampler] = DETERMINISTIC | STOCHASTIC
+EVERY: dict[str, Sampler] = DETERMINISTIC | STOCHASTIC | {"adaptive": get("adaptive")}

@@ -186,7 +186,7 @@ def test_declared_calls_are_counted_calls(sampler: Sampler) -> None:
     for n in (1, 2, 3, 4, 7, 13):
         counting = Counting(gaussian_denoiser(Gaussian(schedule), M, V))
         sample(counting, sampler, Grid.trailing(schedule, n), (4, 1))
-        assert counting.calls == sampler.calls(n)
+        assert sampler.calls(n) in (counting.calls, None)
         assert counting.rows == 4 * counting.calls
 
 

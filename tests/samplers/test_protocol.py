@@ -143,7 +143,8 @@ def test_noise_of_the_steps_is_fresh() -> None:
 def test_walk_shows_every_network_call(sampler: Sampler) -> None:
     denoiser, grid = Counting(_denoiser()), Grid.trailing(LinearBeta(), 5)
     seen = [(float(p.t[0]), s.x) for s, p in walk(denoiser, sampler, grid, (2, 3))]
-    assert len(seen) == denoiser.calls == sampler.calls(5)
+    assert len(seen) == denoiser.calls
+    assert sampler.calls(5) in (denoiser.calls, None)
     assert torch.equal(seen[-1][1], sample(denoiser, sampler, grid, (2, 3)))
     assert seen[0][0] == 1000
     assert not any(x.requires_grad for _, x in seen)

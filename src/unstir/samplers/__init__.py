@@ -1,6 +1,7 @@
 """Samplers: walks over a grid of times, from the prior to the data."""
 
 from unstir.samplers.adams import DEIS, PNDM
+from unstir.samplers.adaptive import Adaptive
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler, State
 from unstir.samplers.ddim import DDIM
@@ -23,6 +24,7 @@ __all__ = [
     "NAMES",
     "PNDM",
     "SPACINGS",
+    "Adaptive",
     "Ancestral",
     "DPMMultistep",
     "DPMMultistepSDE",

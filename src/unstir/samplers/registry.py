@@ -8,6 +8,7 @@ from inspect import signature
 from typing import Any
 
 from unstir.samplers.adams import DEIS, PNDM
+from unstir.samplers.adaptive import Adaptive
 from unstir.samplers.ancestral import Ancestral
 from unstir.samplers.base import Sampler
 from unstir.samplers.ddim import DDIM
@@ -36,6 +37,7 @@ _BY_NAME: dict[str, Callable[..., Sampler]] = {
     "dpm++sde": DPMSDE,
     "dpm++2m-sde": DPMMultistepSDE,
     "edm": EDM,
+    "adaptive": Adaptive,
 }
 NAMES = tuple(_BY_NAME)
 
