@@ -88,7 +88,7 @@ def test_the_first_steps_are_good_enough_for_the_order(name: str) -> None:
     widths, found = (0.04, 0.02, 0.01), []
     for width in widths:
         case = orders.Case(schedule, orders.evenly_in_angle, orders.FIRST, orders.FIRST - width * sampler.starts)
-        found.append(orders.errors(sampler, case, sampler.starts, ("v",))["v"])
+        found.append(orders.errors(sampler, case, [sampler.starts], ("v",))["v"][0])
     assert np.polyfit(np.log(widths), np.log(found), 1)[0] >= sampler.order - orders.TOLERANCE, found
 
 
