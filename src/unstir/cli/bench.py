@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -20,6 +20,7 @@ def solvers_(
     pictures: int | None = None,
     data: str | None = None,
     features: str | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
     batch: int = 64,
     store: bool = False,
     out: Path | None = None,
@@ -54,6 +55,8 @@ def solvers_(
         Where the data that the run was trained on is now; by default where it was. none: measure without data.
     features: str
         What samples are compared in, as for unstir evaluate.
+    precision: str
+        Of the network's products, see unstir sample.
     batch: int
         How many at a time.
     store: bool
@@ -65,6 +68,7 @@ def solvers_(
     """
     import shlex
     import sys
+    from dataclasses import replace
 
     from unstir import runs
     from unstir.cli import console
@@ -84,6 +88,7 @@ def solvers_(
     runs.check_place(page)
     chosen = solvers.ways(model, _calls(calls) or solvers.CALLS, [_way(each) for each in way or []] or None)
     dataset = None if data == "none" else own_data(model, data, same=True)
+    chosen = [replace(how, precision=precision or how.precision) for how in chosen]
     trials = solvers.try_ways(
         model, chosen, dataset, seconds=seconds, pictures=pictures, features=features, batch=batch, bar=console.bar
     )
@@ -99,7 +104,8 @@ def solvers_(
     console.say(f"plots: {page}")
     best = trials.winner.how
     if store:
-        runs.Run(run).choose_sampling({"sampler": best.sampler, "steps": best.steps, "spacing": best.spacing})
+        own = {"sampler": best.sampler, "steps": best.steps, "spacing": best.spacing}
+        runs.Run(run).choose_sampling(own | ({"precision": precision} if precision else {}))
         console.say(f"stored: {run} samples with {best.walked} from now on")
 
 

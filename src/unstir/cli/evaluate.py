@@ -30,6 +30,7 @@ def evaluate_(
     guidance_interval: str | None = None,
     rescale: float = 0.0,
     autoguidance: Path | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
     features: str | None = None,
     input_range: Literal["-1,1", "0,1", "0,255", "imagenet"] = "-1,1",
     seed: int = 0,
@@ -100,6 +101,8 @@ def evaluate_(
         The share, 0 to 1, in which guidance gives back the spread of colours that it widens.
     autoguidance: Path
         A weaker model, such as RUN/early.safetensors, to guide away from, in place of the model without a condition.
+    precision: str
+        Of the network's products while sampling.
     features: str
         What samples are compared in: random-filters (of pictures; the default there), components (leading principal components),
         or a file: Inception's weights (.pth), a network (.onnx, .pt2), a classifier of unstir features train (.safetensors).
@@ -143,7 +146,7 @@ def evaluate_(
         steps=steps, spacing=spacing, variance=variance,
         samples=samples, sampler=sampler, sample_steps=sample_steps, sample_spacing=sample_spacing, clip=clip,
         label=label, guidance=guidance, guidance_interval=interval_of(guidance_interval), rescale=rescale,
-        autoguidance=None if autoguidance is None else str(autoguidance),
+        autoguidance=None if autoguidance is None else str(autoguidance), precision=precision,
         features=features, input_range=input_range, seed=seed, batch=batch,
     )  # fmt: skip
     from unstir.cli import measuring

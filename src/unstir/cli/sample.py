@@ -21,6 +21,10 @@ def sample_(
     indices: str | None = None,
     label: str | None = None,
     guidance: float = 1.0,
+    guidance_interval: str | None = None,
+    rescale: float = 0.0,
+    autoguidance: Path | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
     weights: Literal["ema", "raw"] = "ema",
     batch: int = 64,
     out: Path | None = None,
@@ -71,6 +75,14 @@ def sample_(
         A class, by name or number, or each for all of them in turn; without it, samples of all kinds.
     guidance: float
         How strongly to insist on the class: 1 is the plain conditional model.
+    guidance_interval: str
+        Guide only at noise levels sigma/alpha above the first and up to the second, such as 0.3,2.
+    rescale: float
+        The share, 0 to 1, in which guided predictions get the model's own spread back.
+    autoguidance: Path
+        A weaker model, such as an earlier checkpoint, to be guided away from, in place of the model without a class.
+    precision: str
+        Of the network's products: bf16 is up to twice as fast where the processor has it, and rounds more; fp32 by default.
     weights: str
         Averaged (ema) or raw.
     batch: int
@@ -89,6 +101,7 @@ def sample_(
     from unstir.errors import UserError
     from unstir.evaluation.receipt import model_hash
     from unstir.runs.drawing import Job
+    from unstir.runs.guides import interval_of
     from unstir.runs.walks import How
     from unstir.training.engine import place_among_processes
 
@@ -100,7 +113,11 @@ def sample_(
     model = open_model(run, weights=weights)
     target = out or _default_target(run, seed, label, guidance, ".png" if model.spec.kind == "image" else ".npy")
     runs.check(target, codec=model.spec.codec, source=model.config.data.source if out else "")
-    given: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": spacing, "clip": clip, "guidance": guidance}
+    given: dict[str, Any] = {
+        "sampler": sampler, "steps": steps, "spacing": spacing, "clip": clip,
+        "guidance": guidance, "guidance_interval": interval_of(guidance_interval), "rescale": rescale,
+        "autoguidance": None if autoguidance is None else str(autoguidance), "precision": precision,
+    }  # fmt: skip
     if times is not None:
         given["times"] = _times(times)
     elif spacing == "best":

@@ -8,11 +8,13 @@ from unstir.denoisers.condition import Condition
 from unstir.denoisers.discrete import DiscretePrediction
 from unstir.denoisers.guidance import Autoguided, Extrapolated, Guided
 from unstir.denoisers.oracles import EmpiricalDenoiser, FiniteDenoiser, GaussianMixtureDenoiser
+from unstir.denoisers.precision import Autocast
 from unstir.denoisers.prediction import Prediction, PredictionBase
 
 __all__ = [
     "CLIPS",
     "AnalyticVariance",
+    "Autocast",
     "Autoguided",
     "Bounded",
     "ClassifierGuided",

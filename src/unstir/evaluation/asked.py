@@ -20,7 +20,7 @@ from unstir.evaluation.extractors import exported
 from unstir.evaluation.quality import Reference
 from unstir.evaluation.sampling import Drawn, Sampling, draw
 from unstir.runs import Model
-from unstir.runs.walks import AUTO, walk_of
+from unstir.runs.walks import AUTO, PRECISIONS, walk_of
 from unstir.samplers.options import parsed
 
 LIKELIHOODS = ("bound", "yardsticks", "ode", "rate")
@@ -31,6 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spacing": chains.SPACINGS,
     "variance": ("analytic",),
     "clip": (AUTO, *CLIPS),
+    "precision": PRECISIONS,
     "input_range": tuple(exported.RANGES),
 }
 """What the words among an evaluation's options may be; None, where it may stand, is the default."""
@@ -40,7 +41,7 @@ _HOW_SAMPLES = {
     **dict.fromkeys(
         (
             *("sampler", "sample_steps", "sample_spacing", "sample_times", "clip", "label"),
-            *("guidance", "guidance_interval", "rescale", "autoguidance"),
+            *("guidance", "guidance_interval", "rescale", "autoguidance", "precision"),
         ),
         "how samples are drawn",
     ),
@@ -71,8 +72,8 @@ class Asked:
         metrics: of :data:`METRICS`, each once.
         images, within, terms, given_labels: of the bound: see ``likelihood.measure``. ``terms`` 0 for all.
         steps, spacing, variance: of the chain that is bounded: see ``chains``.
-        samples, sampler, sample_steps, sample_spacing, sample_times, clip, label, guidance, guidance_interval, rescale, autoguidance:
-            of the samples: see ``sampling.Sampling``; what is None is the model's default.
+        samples, sampler, sample_steps, sample_spacing, sample_times, clip, label, guidance, guidance_interval, rescale, autoguidance,
+            precision: of the samples: see ``sampling.Sampling``; what is None is the model's default.
         features, input_range: what samples are compared in: see ``extractors.find``.
         seed: of all noise. batch: how many at a time, which decides results to rounding.
     """
@@ -96,6 +97,7 @@ class Asked:
     guidance_interval: tuple[float, ...] | None = None
     rescale: float = 0.0
     autoguidance: str | None = None
+    precision: str | None = None
     features: str | None = None
     input_range: str = "-1,1"
     seed: int = 0
@@ -180,7 +182,12 @@ class Asked:
             return self
         how = self.sampling(model)
         return replace(
-            self, sampler=how.sampler, sample_steps=how.steps, sample_spacing=how.spacing, sample_times=how.times
+            self,
+            sampler=how.sampler,
+            sample_steps=how.steps,
+            sample_spacing=how.spacing,
+            sample_times=how.times,
+            precision=how.precision,
         )
 
     def sampling(self, model: Model) -> Sampling:
@@ -197,6 +204,7 @@ class Asked:
             guidance_interval=self.guidance_interval,
             rescale=self.rescale,
             autoguidance=self.autoguidance,
+            precision=self.precision,
             seed=self.seed,
         )
 

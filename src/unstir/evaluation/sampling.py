@@ -36,7 +36,8 @@ class Sampling(How):
         """In words, without what is as usual."""
         clip = f", clip {self.clip}" if self.clip != AUTO else ""
         label = f", label {self.label}" if self.label is not None else ""
-        return f"{self.walked}{clip}{label}{self.guided}, seed {self.seed}"
+        precision = f", {self.precision}" if self.precision != "fp32" else ""
+        return f"{self.walked}{clip}{label}{self.guided}{precision}, seed {self.seed}"
 
     def sample(self, model: Model, indices: range) -> np.ndarray:
         """These samples of the seed, all at once, as users hold them."""

@@ -20,6 +20,7 @@ from unstir.evaluation.sampling import Sampling, draw
 from unstir.evaluation.sets.distances import frechet_from
 from unstir.evaluation.sets.resampling import bootstrap_interval
 from unstir.runs import Model
+from unstir.runs.walks import walk_of
 
 CALLS = (5, 8, 10, 15, 20, 30, 50)
 """Network calls for a sample that ways are compared at, unless told otherwise."""
@@ -132,7 +133,7 @@ def ways(model: Model, calls: Sequence[int] = CALLS, named: Sequence[tuple[str, 
                 continue
             how = Sampling(sampler, steps, spacing)
             try:
-                model.walk(sampler=sampler, steps=steps, spacing=spacing)
+                walk_of(model.denoiser, model.spec, how)
             except UserError:
                 if named:
                     raise
@@ -261,7 +262,7 @@ def _going(found: dict[Sampling, Tried]) -> list[Sampling]:
 
 
 def _drawn(model: Model, how: Sampling, n: int, batch: int) -> Tensor:
-    walk = model.walk(sampler=how.sampler, steps=how.steps, spacing=how.spacing)
+    walk = walk_of(model.denoiser, model.spec, how)
     parts = []
     model.denoiser.eval()
     for first in range(0, n, batch):

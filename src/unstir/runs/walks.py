@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from unstir import samplers
 from unstir.data import DataSpec
-from unstir.denoisers import CLIPS, Denoiser, DenoiserBase, clipped
+from unstir.denoisers import CLIPS, Autocast, Denoiser, DenoiserBase, clipped
 from unstir.errors import UserError
 from unstir.processes import Process
 from unstir.runs.guides import guided
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unstir.runs.model import Model
 
 AUTO = "auto"
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class How:
         guidance_interval: the noise levels ``low < sigma_t / alpha_t <= high`` at which guidance acts; None: all.
         rescale: the share, 0 … 1, in which guided x0 get the spread of the model's own back.
         autoguidance: a weaker model, a run's folder or a file, which is the base in place of the model without a condition.
+        precision: of the network's products: ``fp32``, or ``bf16``, which is faster where the processor has it.
     """
 
     sampler: str
@@ -45,6 +47,7 @@ class How:
     guidance_interval: tuple[float, ...] | None = None
     rescale: float = 0.0
     autoguidance: str | None = None
+    precision: str = "fp32"
 
     @classmethod
     def of(cls, model: Model, **given: Any) -> Self:
@@ -131,8 +134,11 @@ def walk_of(denoiser: Denoiser, spec: DataSpec, how: How) -> Walk:
             "this run's reverse variance is found from data, which sampling does not read: take a sampler without noise, "
             "such as ddim"
         )
+    if how.precision not in PRECISIONS:
+        raise UserError(f"precision is one of {', '.join(PRECISIONS)}, not {how.precision!r}")
+    asked = guided(denoiser, spec, how)
     # Clipped last: a strong guidance leaves the data's range even where both of its branches stay inside.
-    return Walk(bounded(guided(denoiser, spec, how), spec, how.clip), solver, grid)
+    return Walk(bounded(asked if how.precision == "fp32" else Autocast(asked), spec, how.clip), solver, grid)
 
 
 def bounded(denoiser: DenoiserBase, spec: DataSpec, clip: str = AUTO) -> DenoiserBase:
