@@ -13,6 +13,7 @@ from unstir.samplers.heun import Heun
 from unstir.samplers.multistep import DPMMultistep
 from unstir.samplers.registry import NAMES, get
 from unstir.samplers.singlestep import DPMSinglestep
+from unstir.samplers.tau import TauLeaping
 from unstir.samplers.unipc import UniPC
 from unstir.samplers.walk import Edit, check_suits, sample, walk
 
@@ -35,6 +36,7 @@ __all__ = [
     "Heun",
     "Sampler",
     "State",
+    "TauLeaping",
     "UniPC",
     "check_suits",
     "get",

@@ -19,6 +19,7 @@ from unstir.samplers.heun import Heun
 from unstir.samplers.multistep import DPMMultistep
 from unstir.samplers.options import parsed
 from unstir.samplers.singlestep import DPMSinglestep
+from unstir.samplers.tau import TauLeaping
 from unstir.samplers.unipc import UniPC
 
 _BY_NAME: dict[str, Callable[..., Sampler]] = {
@@ -38,6 +39,7 @@ _BY_NAME: dict[str, Callable[..., Sampler]] = {
     "dpm++2m-sde": DPMMultistepSDE,
     "edm": EDM,
     "adaptive": Adaptive,
+    "tau": TauLeaping,
 }
 NAMES = tuple(_BY_NAME)
 
