@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unstir.samplers import Grid
 from unstir.samplers.grid import SPACINGS
-from unstir.schedules import Cosine, InverseTime, LinearBeta, Schedule
+from unstir.schedules import Cosine, EDMSigma, InverseTime, LinearBeta, Schedule
 
 LAW = settings(deadline=None, derandomize=True, max_examples=150)
 spacings = pytest.mark.parametrize("spacing", SPACINGS)
@@ -49,7 +49,7 @@ def test_grids_of_any_length_hold_the_same_laws(spacing: str, T: int, data: st.D
         assert torch.equal(times, times.round())
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log-snr"])
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "quadratic", "log-snr", "rho"])
 @pytest.mark.parametrize("n", [1, 2, 7, 10, 13, 999, 1000])
 def test_advised_spacings_start_at_T(spacing: str, n: int) -> None:
     for schedule in _schedules(1000):
@@ -92,6 +92,60 @@ def test_log_snr_steps_are_equal_until_the_last(n: int) -> None:
     if n > 3:
         steps = schedule.log_snr(times[1:-1]).diff()
         torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("rho", [1.0, 3.0, 7.0])
+def test_rho_is_the_published_curve_in_sigma_over_alpha(n: int, rho: float) -> None:
+    """Karras et al. 2022, eq. 5 in plain arithmetic; from T to t = 1, and then to 0."""
+    for schedule, first in ((LinearBeta(), 1000), (Cosine(200), 200), (InverseTime(200), 199), (EDMSigma(40), 40)):
+        times = Grid.rho(schedule, n, rho=rho).times.tolist()
+        assert times[0] == schedule.T
+        inner = n - (first < schedule.T)  # no curve leads to sigma / alpha = inf
+        if inner < 2:
+            continue
+        found = [float(schedule.sigma(t) / schedule.alpha(t)) for t in times[:-1]][-inner:]
+        high, low = (float(schedule.sigma(t) / schedule.alpha(t)) for t in (first, 1))
+        ends = high ** (1 / rho), low ** (1 / rho)
+        assert found == pytest.approx([(ends[0] + i / (inner - 1) * (ends[1] - ends[0])) ** rho for i in range(inner)])
+
+
+@pytest.mark.parametrize("n", [1, 4, 13])
+def test_quadratic_times_are_squares(n: int) -> None:
+    times = Grid.quadratic(LinearBeta(), n).times.tolist()
+    assert times == pytest.approx([1000 * ((n - i) / n) ** 2 for i in range(n + 1)])
+    assert times[0] == 1000
+
+
+def test_options_in_words_are_those_of_the_functions() -> None:
+    schedule = LinearBeta()
+    for words, grid in (
+        ("rho:rho=3", Grid.rho(schedule, 9, rho=3)),
+        ("rho:rho=3.5,last=2", Grid.rho(schedule, 9, rho=3.5, last=2)),
+        ("log-snr:last=0.25", Grid.log_snr(schedule, 9, last=0.25)),
+        ("uniform", Grid.uniform(schedule, 9)),
+    ):
+        assert torch.equal(Grid.named(words, schedule, 9).times, grid.times)
+    assert float(Grid.named("rho:last=2", schedule, 9).times[-2]) == pytest.approx(2)
+    assert float(Grid.named("log-snr:last=0.25", schedule, 9).times[-2]) == pytest.approx(0.25)
+    for words in ("uniform:rho=3", "rho:speed=2", "trailing:last=2", "rho:rho=often"):
+        with pytest.raises(ValueError, match="does not take these options"):
+            Grid.named(words, schedule, 9)
+    for words in ("rho:rho", "rho:", "rho:=2"):
+        with pytest.raises(ValueError, match="name:key=value"):
+            Grid.named(words, schedule, 9)
+    for rho in (0, -1):
+        with pytest.raises(ValueError, match="exponent above 0"):
+            Grid.rho(schedule, 9, rho=rho)
+
+
+def test_larger_rho_puts_more_steps_near_the_data() -> None:
+    middles = [float(Grid.rho(LinearBeta(), 11, rho=rho).times[5]) for rho in (1.0, 2.0, 7.0, 50.0)]
+    assert middles == sorted(middles, reverse=True)
+    # in the limit the steps are even in log-SNR
+    torch.testing.assert_close(
+        Grid.rho(LinearBeta(), 11, rho=1e6).times, Grid.log_snr(LinearBeta(), 11).times, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_describe_reports_the_signal_at_the_first_and_last_time() -> None:
