@@ -54,6 +54,8 @@ def cut_down(words: list[str]) -> list[str]:
     small = dict(SMALL.get(words[1], {}))
     if words[1] == "evaluate" and not any(name in " ".join(words) for name in OF_SAMPLES):
         del small["--sample-steps"]  # refused where no samples are drawn
+    if words[1] == "train" and {"--condition", "--vectors"} & set(words):
+        small["--size"] = "8"
     for option in ("--minutes", "--within", *small):
         if option in words:
             at = words.index(option)
@@ -71,6 +73,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(240):  # a tenth is held out, and sample quality takes 20
             picture = rng.integers(0, 256, (40, 40, 3), np.uint8)
             Image.fromarray(picture).save(folder / name / f"{i}.png")
+    (folder / "ages.csv").write_text(
+        "file,age,height\n" + "".join(f"{i}.png,{i % 80},{1 + i / 300}\n" for i in range(240))
+    )
     (folder / "mnist").mkdir()
     for part, count in (("train", 40), ("t10k", 24)):
         images = struct.pack(">IIII", 2051, count, 28, 28) + rng.integers(0, 256, count * 784, np.uint8).tobytes()
