@@ -10,7 +10,7 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 for _name, _help in (
-    ("inpaint", "Draw what a mask hides; the rest comes back exactly."),
+    ("inpaint", "Draw what a mask hides: white is unknown, the rest comes back exactly."),
     ("denoise", "Draw the clean picture behind a noisy one."),
     ("vary", "Draw something like a picture: to noise and back."),
     ("interpolate", "Draw the way from one picture to another."),
