@@ -11,11 +11,11 @@ import torch
 from tests.editing.chains import Units
 from tests.oracles.curves import Curve
 from tests.oracles.denoisers import Counting
-from unstir.denoisers import FiniteDenoiser, GaussianMixtureDenoiser
+from unstir.denoisers import FiniteDenoiser, GaussianMixtureDenoiser, PredictionBase
 from unstir.editing import Renoise, moves, repaint, rewalk
 from unstir.noise import NoiseSource
 from unstir.processes import Binomial, Categorical, Gaussian
-from unstir.samplers import DDIM, Ancestral, Grid, Heun
+from unstir.samplers import DDIM, Ancestral, Grid, Heun, State
 from unstir.schedules import Cosine, InverseTime
 
 F64 = torch.float64
@@ -90,24 +90,32 @@ def test_the_known_part_is_at_its_own_time(times: list[float]) -> None:
         assert float(cov[0, 0]) == pytest.approx(1 - ab, abs=1e-12)
 
 
+class Still(DDIM):
+    """Leaves x where it is."""
+
+    def move(self, state: State, prediction: PredictionBase, noise: NoiseSource | None) -> torch.Tensor:
+        return state.x
+
+
 @pytest.mark.parametrize(("s", "t"), [(3, 6), (1, 11), (5, 6)])
 def test_a_rise_adds_variances(s: int, t: int) -> None:
     """Trap 31: q(x_t | x_s) after q(x_s | x0) is q(x_t | x0), whose variance is 1 - alpha_bar_t."""
-    process, curve = Gaussian(Cosine(12)), Curve(Cosine(12))
-
-    class Still(DDIM):
-        def move(self, state, prediction, noise):  # type: ignore[no-untyped-def]
-            return state.x
-
-    n = 2
-    noise = Units(n, 3)
+    curve = Curve(Cosine(12))
+    noise = Units(2, 3)
     start = torch.zeros(len(noise.indices), 3, dtype=F64)
     start[1:4] = math.sqrt(1 - curve(s)) * torch.eye(3, dtype=F64)
     # up from s to t, then one step that leaves x where it is
     ((state, _),) = rewalk(three(12), Still(), [s, t, s], start, noise)
     cov = state.x.T @ state.x
     torch.testing.assert_close(cov, (1 - curve(t)) * torch.eye(3, dtype=F64), rtol=1e-12, atol=1e-12)
-    assert process.T == 12
+
+
+def test_each_rise_has_a_noise_of_its_own() -> None:
+    """Else the way back up would be the same every time."""
+    process, x = Gaussian(Cosine(12)), torch.zeros(1, 3, dtype=F64)
+    (first, _), (second, _) = rewalk(three(12), Still(), [3.0, 6, 3, 6, 3], x, NoiseSource(0, [0]))
+    expected = process.step(first.x, 3, 6).mean + first.x
+    assert not torch.allclose(second.x, expected), "x_0 = 0, so the first rise is its noise alone"
 
 
 def test_resampling_lets_the_rest_hear_of_what_is_known() -> None:
