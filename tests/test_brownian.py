@@ -25,10 +25,10 @@ def _covariance(times: Tensor) -> Tensor:
 
 
 @LAW
-@given(st.lists(st.floats(-18, 18), min_size=2, max_size=30), st.lists(st.integers(-64, 64), max_size=4))
+@given(st.lists(st.floats(-9.5, 9.5), min_size=2, max_size=30), st.lists(st.integers(-32, 32), max_size=4))
 def test_the_covariance_of_the_path_is_the_earlier_time(decades: list[float], octaves: list[int]) -> None:
-    """``E W(a) W(b) = min(a, b)``, which is all there is to a Brownian motion: times of 36 decades, and the tree's own knots."""
-    times = sorted({round(10**d, 25) for d in decades} | {2.0**k for k in octaves} | {0.0})
+    """``E W(a) W(b) = min(a, b)``, which is all there is to a Brownian motion: times of 19 decades, and the tree's own knots."""
+    times = sorted({round(10**d, 15) for d in decades} | {2.0**k for k in octaves} | {0.0})
     apart = [b for a, b in zip([-1.0, *times], times) if b > a * 1.01]  # no two in one leaf
     t = torch.tensor(apart, dtype=F64)
     earlier = torch.minimum(t[:, None], t)
@@ -47,11 +47,11 @@ def test_increments_are_independent_and_of_their_own_variance() -> None:
 
 
 def test_every_single_time_has_its_own_variance_also_within_a_leaf_and_beyond_the_span() -> None:
-    t = torch.cat([torch.linspace(1, 1.01, 400, dtype=F64), torch.tensor([1e-40, 1e-25, 1e22, 1e30], dtype=F64)])
+    t = torch.cat([torch.linspace(1, 1.01, 400, dtype=F64), torch.tensor([1e-40, 1e-12, 1e11, 1e30], dtype=F64)])
     torch.testing.assert_close(brownian_weights(t)[1].square().sum(1), t, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("at", [0.5, 3.0, 2.0**-64, 1e-25, 1e22])
+@pytest.mark.parametrize("at", [0.5, 3.0, 2.0**-32, 1e-25, 2.0**32, 1e22])
 def test_the_path_has_no_jumps(at: float) -> None:
     """Also where leaves, octaves and the span end: close times are close in value."""
     source = NoiseSource(0, range(200))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
-_OCTAVES = 64
-_LEAVES = 1024  # an octave, halved again and again
+_OCTAVES = 32
+_LEAVES = 128  # an octave, halved again and again
 _LEVELS = (2 * _OCTAVES * _LEAVES).bit_length() - 1
 _AT_ONCE = 1 << 18  # numbers drawn together: enough to keep a device busy, few enough for a cache
 
@@ -69,29 +70,28 @@ def philox4x32(counter: Counter, key: tuple[int, int], rounds: int = 10) -> Coun
 
 
 def brownian_weights(times: Rows64) -> tuple[RowTable, RowTable64]:
-    """The nodes i and weights w_i of ``W(time) = sum_i w_i Z_i``, Z_i independent standard normals: each (B, 20) for times (B,).
+    """The nodes i and weights w_i of ``W(time) = sum_i w_i Z_i``, Z_i independent standard normals: each (B, 16) for times (B,).
 
-    Lévy's construction along log2(time): W at both ends of the span 2⁻⁶⁴ … 2⁶⁴, then at the middle of each half, quarter, …,
-    which adds to the straight line between its neighbours l and r a normal of variance ``(m - l)(r - m) / (r - l)``: 7
-    halvings down to octaves, 10 more to leaves. In a leaf, time q takes the variance that is left, ``(q - l)(r - q) / (r - l)``,
+    Lévy's construction along log2(time): W at both ends of the span 2⁻³² … 2³², then at the middle of each half, quarter, …,
+    which adds to the straight line between its neighbours l and r a normal of variance ``(m - l)(r - m) / (r - l)``: 6
+    halvings down to octaves, 7 more to leaves. In a leaf, time q takes the variance that is left, ``(q - l)(r - q) / (r - l)``,
     from the leaf's one normal. Below the span lies one leaf from 0 on, above it one without end.
 
     Args:
         times: from 0 on, finite.
     """
     low, high = 2.0**-_OCTAVES, 2.0**_OCTAVES
-    q = times.clamp(low, high)
-    leaves = 1 << _LEVELS
-    leaf = ((q.log2() + _OCTAVES) / (2 * _OCTAVES) * leaves).long().clamp(0, leaves - 1)
+    q, edges = times.clamp(low, high), _edges(times.device)
+    leaves = len(edges) - 1
+    leaf = (torch.searchsorted(edges, q, right=True) - 1).clamp(max=leaves - 1)
     level = torch.arange(_LEVELS, device=times.device)[:, None]
-    place = leaf >> (_LEVELS - level)
-    left, middle, right = (_edge(place, level), _edge(2 * place + 1, level + 1), _edge(place + 1, level))
-    # A time that rounding puts just outside its leaf counts as at its edge.
-    hat = torch.minimum((q - left) / (middle - left), (right - q) / (right - middle)).clamp(0, 1)
+    place, size = leaf >> (_LEVELS - level), leaves >> level
+    left, middle, right = edges[place * size], edges[place * size + size // 2], edges[(place + 1) * size]
+    hat = torch.minimum((q - left) / (middle - left), (right - q) / (right - middle))
     halvings = hat * ((middle - left) * (right - middle) / (right - left)).sqrt()
 
-    left, right = _edge(leaf, _LEVELS), _edge(leaf + 1, _LEVELS)
-    rest = ((q - left) * (right - q)).clamp(min=0) / (right - left)
+    left, right = edges[leaf], edges[leaf + 1]
+    rest = (q - left) * (right - q) / (right - left)
     below, above = times < low, times > high
     rest = torch.where(below, times * (low - times) / low, torch.where(above, times - high, rest))
     leaf = torch.where(below, 2 * leaves + 1, torch.where(above, 2 * leaves + 2, leaves + leaf))
@@ -102,9 +102,14 @@ def brownian_weights(times: Rows64) -> tuple[RowTable, RowTable64]:
     return torch.stack(ids, 1), torch.stack([first, span, *halvings, rest.sqrt()], 1)
 
 
-def _edge(place: Tensor, level: int | Tensor) -> Tensor:
-    """Where part ``place`` of 2^level begins, the span cut evenly in log2(time)."""
-    return torch.exp2(2 * _OCTAVES * place.double() / (1 << level) - _OCTAVES)
+@cache
+def _edges(device: torch.device) -> Tensor:
+    """Where the leaves begin and end, the span cut evenly in log2(time).
+
+    A table, since powers and logarithms of tensors are rounded one way in the middle of a batch and another at its end.
+    """
+    ends = _OCTAVES * _LEAVES
+    return torch.tensor([2.0 ** (k / _LEAVES) for k in range(-ends, ends + 1)], dtype=torch.float64, device=device)
 
 
 class NoiseSource:
@@ -183,11 +188,11 @@ class NoiseSource:
 
         The path is a function of (seed, sample index, purpose, element), whatever times are asked for, in which order, and how
         many: increments add up, have variance ``|end - start|``, and are independent on intervals that do not overlap. This
-        is the law of the path exactly at any times of which no two lie in one leaf, 1024 leaves to each octave (a factor
-        of 2) from 2⁻⁶⁴ to 2⁶⁴. Within a leaf each single time has its exact law, and two of them share one draw (see
-        :func:`brownian_weights`).
+        is the law of the path exactly at any times of which no two lie in one leaf, 128 leaves to each octave (a factor of
+        2) from 2⁻³² to 2³²: times that grow by 0.6 % or more from one to the next. Within a leaf each single time has its
+        exact law, and two of them share one draw (see :func:`brownian_weights`).
 
-        It costs 20 normals for each element, and twice that with a start other than the number 0.
+        It costs 16 normals for each element, and twice that with a start other than the number 0.
 
         Args:
             shape, purpose, dtype: as for :meth:`normal`, with whose draws of the same purpose these are not independent.
