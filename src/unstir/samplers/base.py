@@ -74,6 +74,7 @@ class Sampler:
         order: its order of accuracy as a solver of the probability-flow ODE (1 for stochastic ones: weak order).
         stochastic: whether it draws noise on the way.
         continuous: whether it moves along x itself, which bits and symbols do not let it.
+        symbols: whether it jumps between symbols, and so knows no other data.
         between: whether it asks about real times between those of its grid, which not every network knows.
         reference: where it comes from, in a few words.
     """
@@ -81,6 +82,7 @@ class Sampler:
     order: int = 1
     stochastic: bool = False
     continuous: bool = True
+    symbols: bool = False
     between: bool = False
     reference: str = ""
 

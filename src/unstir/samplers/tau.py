@@ -41,6 +41,7 @@ class TauLeaping(Sampler):
 
     stochastic = True
     continuous = False
+    symbols = True
     reference = "Campbell et al. 2022, tau-leaping"
 
     def __init__(self, ordered: bool = False) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from unstir.denoisers import Condition, DenoiserBase, PredictionBase
 from unstir.noise import NoiseSource
+from unstir.processes import Categorical
 from unstir.samplers.base import Sampler, State
 from unstir.samplers.grid import Grid
 from unstir.shapes import Anything, Data
@@ -100,6 +101,11 @@ def check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
     if sampler.continuous and not denoiser.process.continuous:
         raise ValueError(
             f"{type(sampler).__name__.lower()} moves along real numbers, which this data is not: use the sampler "
+            f'"{denoiser.process.sampler}"'
+        )
+    if sampler.symbols and not isinstance(denoiser.process, Categorical):
+        raise ValueError(
+            f"{type(sampler).__name__.lower()} jumps between symbols, and this data has none: use the sampler "
             f'"{denoiser.process.sampler}"'
         )
     if not float(grid.times[0]) <= denoiser.process.T:
