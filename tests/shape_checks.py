@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -57,6 +58,9 @@ def checked(thing: Any) -> Any:
 
 def _with_check(function: Any) -> Callable[..., Any]:
     hints = {name: hint for name, hint in function.__annotations__.items() if _states_a_shape(function, hint)}
+    if inspect.isgeneratorfunction(function):
+        # What it yields comes after the call, and jaxtyping would never again check a type that it returns an iterator of.
+        hints.pop("return", None)
     if not hints:
         return function
     # What is no tensor is left to the function itself, which refuses it with a sentence.

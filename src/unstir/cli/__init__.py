@@ -30,7 +30,9 @@ for _name, _help in (
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
 app.command("unstir.cli.bench:app", name="bench", help="Find the way of sampling that suits a run.")
-app.command("unstir.cli.edit:app", name="edit", help="Change pictures of your own, or other data, by what a run has learned.")
+app.command(
+    "unstir.cli.edit:app", name="edit", help="Change pictures of your own, or other data, by what a run has learned."
+)
 app.command("unstir.cli.features:app", name="features", help="Make features for evaluate to compare data in.")
 
 

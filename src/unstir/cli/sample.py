@@ -20,6 +20,9 @@ def sample_(
     seed: int = 0,
     indices: str | None = None,
     label: str | None = None,
+    vector: str | None = None,
+    like: Path | None = None,
+    mask: str | None = None,
     guidance: float = 1.0,
     guidance_interval: str | None = None,
     rescale: float = 0.0,
@@ -73,6 +76,13 @@ def sample_(
         Only these samples of the seed, such as 3,17,99 or 100-199.
     label: str
         A class, by name or number, or each for all of them in turn; without it, samples of all kinds.
+    vector: str
+        Numbers, in the units of the table that the run was trained with, such as 35,1.70.
+    like: Path
+        A picture, or a folder of them in turn, of which the run is shown what it was trained to be shown: it fills in the rest.
+    mask: str
+        Of a run that fills in masks: what is unknown of the picture, as a picture (white is unknown), a folder of them, or left,
+        right, top, bottom or middle; by default drawn by chance, as in training.
     guidance: float
         How strongly to insist on the class: 1 is the plain conditional model.
     guidance_interval: str
@@ -95,11 +105,12 @@ def sample_(
     """
     from dataclasses import asdict
 
-    from unstir import runs
+    from unstir import runs, samplers
     from unstir.cli import console
     from unstir.cli.opening import open_model
     from unstir.errors import UserError
     from unstir.evaluation.receipt import model_hash
+    from unstir.runs import shown
     from unstir.runs.drawing import Job
     from unstir.runs.guides import interval_of
     from unstir.runs.walks import How
@@ -125,15 +136,16 @@ def sample_(
     model.walk(**given)  # refused before anything is drawn
     how = How.of(model, **given)
     drawn = {"seed": seed, "label": label, **asdict(how)}
+    conditions, said = shown.given(model, vector, like, mask)
     job = Job(
-        target, chosen, batch, {"model": model_hash(model), **drawn}, model.spec.codec,
+        target, chosen, batch, {"model": model_hash(model), **drawn, **said}, model.spec.codec,
         len(model.spec.classes) if label == "each" else None,
     )  # fmt: skip
     rank, world = place_among_processes()
     try:
         with console.bar("sampling", "samples") as update:
             new = job.run(
-                lambda part: model.sample(len(part), indices=part, batch=batch, **drawn),
+                lambda part: model.sample(len(part), indices=part, batch=batch, **drawn, **conditions),
                 rank=rank, world=world, progress=update,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -143,11 +155,12 @@ def sample_(
     if rank:
         return
     console.say(f"{model.weights} weights after {model.images:,} images; {how.walked}")
-    console.say(how.grid(model.denoiser.process).describe(model.denoiser.process.schedule))
+    if samplers.get(how.sampler).calls(how.steps) is not None:
+        console.say(how.grid(model.denoiser.process).describe(model.denoiser.process.schedule))
     kept = f", {len(chosen) - new} of them from before or by other processes" if new < len(chosen) else ""
     console.say(f"{len(chosen)} samples in {target}{kept}")
     if json:
-        console.give({"out": str(target), "indices": chosen, "weights": model.weights, **drawn})
+        console.give({"out": str(target), "indices": chosen, "weights": model.weights, **drawn, **said})
 
 
 def _indices(text: str) -> list[int]:

@@ -12,8 +12,7 @@ def lay_out(module: nn.Module, memory_format: torch.memory_format | None = None)
     Args:
         memory_format: by default the one that the network says it is fastest in.
     """
-    if memory_format is None:
-        memory_format = getattr(module, "memory_format", torch.contiguous_format)
+    form = memory_format or getattr(module, "memory_format", torch.contiguous_format)
     for parameter in module.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format)
+            parameter.data = parameter.data.contiguous(memory_format=form)

@@ -84,6 +84,8 @@ class How:
     @property
     def walked(self) -> str:
         """Solver and times in words, without what is as usual."""
+        if samplers.get(self.sampler).calls(self.steps) is None:
+            return f"{self.sampler}, steps by tolerance"
         if self.times is not None:
             return f"{self.sampler}, {self.steps} steps at chosen times"
         spread = f" spread {self.spacing}" if self.spacing != "uniform" else ""
@@ -129,7 +131,7 @@ def walk_of(denoiser: Denoiser, spec: DataSpec, how: How) -> Walk:
         samplers.check_suits(denoiser, solver, grid)
     except ValueError as error:
         raise UserError(str(error)) from None
-    if solver.stochastic and denoiser.variance == "analytic":
+    if not solver.continuous and denoiser.variance == "analytic":
         raise UserError(
             "this run's reverse variance is found from data, which sampling does not read: take a sampler without noise, "
             "such as ddim"

@@ -71,7 +71,7 @@ class Sampler:
     """A solver: ``start`` a state, then ``query`` and ``advance`` in turn until it is done.
 
     Attributes:
-        order: its order of accuracy as a solver of the probability-flow ODE (1 for stochastic ones: weak order).
+        order: its order of accuracy as a solver of the probability-flow ODE (of a stochastic one its weak order).
         stochastic: whether it draws noise on the way.
         continuous: whether it moves along x itself, which bits and symbols do not let it.
         symbols: whether it jumps between symbols, and so knows no other data.

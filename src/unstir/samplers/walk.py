@@ -59,7 +59,7 @@ def walk(
     check_suits(denoiser, sampler, grid)
     if sampler.continuous and any(edit.stepwise for edit in edits):
         raise ValueError(
-            f"{type(sampler).__name__.lower()} does not draw from the steps p(x_s | x_t) that this edit changes: use the sampler "
+            "this sampler does not draw from the steps p(x_s | x_t) that this edit changes: use the sampler "
             '"ancestral", or an edit of what is said of x0, such as Observe'
         )
     if device is None:
@@ -100,7 +100,7 @@ def check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
     """
     if sampler.continuous and not denoiser.process.continuous:
         raise ValueError(
-            f"{type(sampler).__name__.lower()} moves along real numbers, which this data is not: use the sampler "
+            "this sampler moves along real numbers, which this data is not: use the sampler "
             f'"{denoiser.process.sampler}"'
         )
     if sampler.symbols and not isinstance(denoiser.process, Categorical):
