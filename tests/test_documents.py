@@ -17,6 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.samplers import orders
+from tests.samplers.solvers import DETERMINISTIC
+from unstir import samplers
+from unstir.cli.sample import sample_
 from unstir.evaluation import receipt as receipts
 from unstir.evaluation.asked import OF_SAMPLES
 
@@ -35,7 +39,9 @@ def commands(page: Path) -> list[str]:
 
 
 SMALL = {
-    "train": {"--images": "128"},
+    # Nothing is measured here of which precision and layout are the fastest.
+    "train": {"--images": "64", "--precision": "fp32", "--layout": "contiguous"},
+    "bench": {"--seconds": "1", "--calls": "2", "--pictures": "20"},
     "features": {"--images": "64"},
     "sample": {"-n": "4", "--steps": "3"},
     "edit": {"-n": "1", "--steps": "2"},
@@ -46,7 +52,7 @@ SMALL = {
 }
 """What keeps a command small, whatever the page asks for."""
 
-HERE = ("edit", "film")
+HERE = ("edit", "film", "sample", "bench")
 """Commands of which a page has many and each takes a moment: run in this process, since to start one takes longer."""
 
 
@@ -61,10 +67,14 @@ def cut_down(words: list[str]) -> list[str]:
     small = dict(SMALL.get(words[1], {}))
     if words[1] == "evaluate" and not any(name in " ".join(words) for name in OF_SAMPLES):
         del small["--sample-steps"]  # refused where no samples are drawn
+    if "--times" in words:
+        del small["--steps"]  # they are the steps
     if "--heldout" in words:
         words[words.index("--heldout") + 1] = "0-1"  # the small data have no more
-    if words[1] == "train" and {"--condition", "--vectors"} & set(words):
+    if words[1] in ("train", "features") and any(word.startswith(("photos", "emoji", "mnist/")) for word in words):
         small["--size"] = "8"
+    if words[1] == "bench" and "--way" not in words:
+        words += ["--way", "ddim uniform", "--way", "ancestral uniform"]
     for option in ("--minutes", "--within", *small):
         if option in words:
             at = words.index(option)
@@ -112,12 +122,14 @@ def test_commands_run(page: Path, place: Path, unstir: Callable[..., Any], monke
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands(page):
         words = shlex.split(command)
+        if words[0] == "torchrun":  # one process will do: tests/cli/test_processes.py tries several
+            words = words[words.index("-m") + 1 :]
         if words == [".", ".venv/bin/activate"]:
             continue
         if words[0] == "make":
             assert words[1] in targets
         elif words[0] == "python":
-            assert (ROOT / words[1]).is_file()
+            assert (ROOT / words[1]).is_file() or words[1:2] == ["-m"]
         else:
             assert words[0] == "unstir", f"{page.name}: nobody checks {command!r}"
             words = cut_down(words)
@@ -167,3 +179,26 @@ def test_the_measured_table_is_that_of_its_receipts() -> None:
             assert any(row[0] == what and figure in row[column + 1] for row in rows if len(row) == 4), (name, what)
     own = receipts.read(ROOT / "docs" / "receipts" / "mnist-classifier.json")["results"]["quality"]["values"]
     assert f"{own['frechet']:.2f} ± {own['frechet_half']:.2f}" in text
+
+
+def test_the_table_of_orders_is_the_one_that_is_measured() -> None:
+    """Every solver that is tested stands on the page, with the order and the calls that it declares."""
+    page = (ROOT / "docs" / "sampling.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    found = {cells[0].strip("`"): cells[1:] for cells in rows if len(cells) == 5 + len(orders.CASES)}
+    assert list(found) == list(DETERMINISTIC)
+    for name, solver in DETERMINISTIC.items():
+        assert found[name][:3] == [solver.reference, str(solver.order), orders.calls(solver)], name
+        slopes = [float(cell) for cell in found[name][3:]]
+        assert min(slopes) == slopes[-1] >= solver.order - orders.TOLERANCE, name
+
+
+def test_every_sampler_and_spacing_is_explained() -> None:
+    page = (ROOT / "docs" / "sampling.md").read_text(encoding="utf-8")
+    line = (sample_.__doc__ or "").replace("\n", " ")
+    for name in samplers.NAMES:
+        assert f"`{name}" in page, name
+        assert re.search(rf"{re.escape(name)}[ ,.;]", line), name
+    for name in samplers.SPACINGS:
+        assert f"| `{name}` |" in page
+        assert name in line
