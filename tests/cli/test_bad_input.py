@@ -71,7 +71,6 @@ LINES = {
     "vector without vectors": "sample {run} --vector 1",
     "a picture for a run that is shown none": "sample {run} --like {run}",
     "mask without a picture": "sample {run} --mask left",
-    "unknown sampler": "sample {run} --sampler magic",
     "unknown option of a sampler": "sample {run} --sampler ddim:theta=1",
     "unknown spacing": "sample {run} --spacing magic",
     "times that rise": "sample {run} --times 1,2,0",

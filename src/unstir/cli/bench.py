@@ -110,12 +110,10 @@ def solvers_(
 
 
 def _calls(text: str | None) -> list[int]:
+    from unstir.cli.listing import whole_numbers
     from unstir.errors import UserError
 
-    try:
-        found = [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        found = [0]
+    found = whole_numbers(text, "--calls") if text else []
     if any(n < 1 for n in found):
         raise UserError(f"--calls is a list of whole numbers from 1 up, such as 5,10,20, not {text!r}")
     return found

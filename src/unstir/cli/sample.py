@@ -107,6 +107,7 @@ def sample_(
 
     from unstir import runs, samplers
     from unstir.cli import console
+    from unstir.cli.listing import whole_numbers
     from unstir.cli.opening import open_model
     from unstir.errors import UserError
     from unstir.evaluation.receipt import model_hash
@@ -120,7 +121,7 @@ def sample_(
         raise UserError("-n, --steps and --batch must be at least 1")
     if times is not None and (steps is not None or spacing is not None):
         raise UserError("--times are the steps themselves: leave --steps and --spacing out")
-    chosen = _indices(indices) if indices is not None else list(range(n))
+    chosen = whole_numbers(indices, "--indices") if indices is not None else list(range(n))
     model = open_model(run, weights=weights)
     target = out or _default_target(run, seed, label, guidance, ".png" if model.spec.kind == "image" else ".npy")
     runs.check(target, codec=model.spec.codec, source=model.config.data.source if out else "")
@@ -161,21 +162,6 @@ def sample_(
     console.say(f"{len(chosen)} samples in {target}{kept}")
     if json:
         console.give({"out": str(target), "indices": chosen, "weights": model.weights, **drawn, **said})
-
-
-def _indices(text: str) -> list[int]:
-    from unstir.errors import UserError
-
-    chosen: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        try:
-            chosen += range(int(first), int(last) + 1) if dash and first else [int(part)]
-        except ValueError:
-            raise UserError(f"--indices is a list such as 3,17,99 or 100-199, not {text!r}") from None
-    if not chosen:
-        raise UserError(f"--indices {text} names no sample")
-    return chosen
 
 
 def _times(text: str) -> list[float]:

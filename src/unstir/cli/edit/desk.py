@@ -12,6 +12,7 @@ import numpy as np
 from unstir import runs
 from unstir.cli import console
 from unstir.cli.edit.asked import Drawing
+from unstir.cli.listing import whole_numbers
 from unstir.cli.opening import open_model, own_data
 from unstir.errors import UserError
 from unstir.runs import Model, pictures
@@ -97,13 +98,7 @@ def enlarged(small: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _places(text: str, count: int) -> list[int]:
-    chosen: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        try:
-            chosen += range(int(first), int(last) + 1) if dash and first else [int(part)]
-        except ValueError:
-            raise UserError(f"--heldout is a list such as 3,17,99 or 0-7, not {text!r}") from None
-    if not chosen or not all(0 <= place < count for place in chosen):
+    chosen = whole_numbers(text, "--heldout")
+    if not all(0 <= place < count for place in chosen):
         raise UserError(f"--heldout {text}: there are {count:,} held-out items, 0 to {count - 1:,}")
     return chosen
