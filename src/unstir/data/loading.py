@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unstir.data import names, values
+from unstir.data.attach import attach
 from unstir.data.cache import Cache, default_cache
 from unstir.data.options import Options
 from unstir.data.pixels import Progress
@@ -19,7 +20,6 @@ from unstir.data.sources import find
 from unstir.data.spec import Dataset, DataSpec, Split
 from unstir.data.split import content_hash
 from unstir.data.survey import Survey
-from unstir.data.vectors import attach
 from unstir.errors import UserError
 
 
@@ -51,7 +51,7 @@ def load(
         mode: ``"L"`` or ``"RGB"``; None: L when every picture is grey (R = G = B in every pixel), else RGB.
         background: levels (red, green, blue) behind transparent pixels.
         strict: a file that cannot be used is an error instead of being skipped.
-        vectors: a ``.csv`` of numbers that go with each item: see ``vectors.attach``.
+        vectors: a ``.csv`` of numbers that go with each item: see ``attach.attach``.
         cache: the folder of the cache; None: see ``cache.default_cache``.
         progress: called with (pictures done, pictures in all) while decoding.
 
