@@ -113,15 +113,19 @@ def test_samples_by_index_label_and_form(tmp_path: Path, digits_run: Path, unsti
 
 def test_points_are_sampled_and_measured(tmp_path: Path, points_run: Path, unstir: Command) -> None:
     run = shutil.copytree(points_run, tmp_path / "run")
-    for words, written in (
-        ((), run / "samples" / "seed-0.npy"),
-        (("--out", tmp_path / "x.npy"), tmp_path / "x.npy"),
-    ):
-        ended = unstir("sample", run, "-n", 7, "--steps", 3, *words, "--json")
+    places = []
+    for words, named in (
+        ((), "seed-0.npy"), (("--steps", 3), "seed-0-*.npy"), (("--steps", 4), "seed-0-*.npy"),
+        (("--steps", 3, "--out", tmp_path / "x.npy"), "x.npy"),
+    ):  # fmt: skip
+        ended = unstir("sample", run, "-n", 7, *words, "--json")
         assert ended.code == 0, ended.err
-        assert Path(json.loads(ended.out)["out"]) == written
+        written = Path(json.loads(ended.out)["out"])
+        assert written.match(named)
+        places.append(written)
         assert f"in {written}" in ended.err
         assert np.load(written).shape == (7, 2)
+    assert len(set(places)) == 4, "no sample takes the place of others that were asked for otherwise"
     ended = unstir("evaluate", points_run, "--images", 300, "--json")
     facts = json.loads(ended.out)
     assert facts["unit"] == "bits/item"

@@ -79,6 +79,9 @@ def test_files_of_another_way_of_drawing_are_not_taken_for_ones_own(tmp_path: Pa
         with pytest.raises(UserError, match="drawn in another way"):
             other.run(draw)
     assert held(target) == before
+    with pytest.raises(UserError, match="drawn in another way"):
+        job(target, indices=range(30, 33), how="heun").run(draw)  # else its manifest would speak for the others too
+    assert held(target) == before
     job(target, indices=range(20, 23)).run(draw)
     assert len(list(target.glob("*.png"))) == 14, "more of the same may be laid beside them"
 

@@ -62,9 +62,10 @@ def test_what_was_chosen_is_kept_and_used(digits_run: Path, tmp_path: Path) -> N
     assert chosen.steps == 4
     assert np.array_equal(chosen.sample(3), plain.sample(3, sampler="heun", steps=4))
     assert np.array_equal(chosen.sample(3, sampler="ddim"), plain.sample(3))
-    (run.path / "sampling.json").write_text("{")
-    with pytest.raises(UserError, match=r"sampling\.json is damaged"):
-        load(run.path)
+    for text in ("{", "[]", '{"foo": 1}', '{"steps": "five"}', '{"steps": true}'):
+        (run.path / "sampling.json").write_text(text)
+        with pytest.raises(UserError, match=r"sampling\.json is damaged"):
+            load(run.path)
 
 
 def test_clipping_is_what_was_asked_for(model: Model) -> None:
@@ -95,6 +96,11 @@ def test_half_precision_rounds_the_network_and_nothing_else(model: Model) -> Non
         ({"sampler": "ddim:eta=2"}, "eta must lie in"),
         ({"sampler": "ddim:theta=2"}, "has no option 'theta'"),
         ({"sampler": "ddim:eta"}, "options are written as"),
+        ({"sampler": "ddim:eta=much"}, "is a finite number, not 'much'"),
+        ({"sampler": "ddim:eta=0.5,eta=0.7"}, "eta is said twice"),
+        ({"sampler": "deis:order=2.0"}, "is a whole number, not 2.0"),
+        ({"sampler": "dpm++3m:published=no"}, "is true or false, not 'no'"),
+        ({"times": [40, 9]}, "end them with 0"),
         ({"spacing": "magic"}, "no spacing is called 'magic'"),
         ({"spacing": "rho:rho=-1"}, "rho is an exponent above 0"),
         ({"spacing": "uniform:rho=1"}, "does not take these options"),

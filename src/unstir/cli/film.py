@@ -109,7 +109,7 @@ def film_(
         # A solver that asks twice a step says the same time twice.
         whole = [a for a, b in zip(walked, [*walked[1:], None]) if b is None or a[0] != b[0]]
         places = np.linspace(0, len(whole) - 1, min(frames, len(whole))).round().astype(int)
-        shown = [whole[i] for i in (range(len(whole)) if suffix != ".png" and len(whole) < 2 * frames else places)]
+        shown = [whole[i] for i in places]
     written = io.BytesIO()
     if suffix == ".png":
         films.strip(model, shown).save(written, "png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from unstir.cli import console
@@ -92,7 +93,8 @@ def repeat(path: Path, run: Path | None, data: str | None) -> repetition.Repeate
         raise UserError(
             f"{path} is of {run}, which is not here: name the run too, as in unstir evaluate RUN --check {path}"
         )
-    model = open_model(run, weights=then["model"]["weights"])
+    # What the run chose since is not what was asked then; receipts from before there was a choice leave it open.
+    model = replace(open_model(run, weights=then["model"]["weights"]), defaults={})
     asked.check(model)
     dataset = own_data(model, data or named)
     repetition.check_same(then, model, dataset)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 def sample_(
     run: Path,
     *,
-    n: Annotated[int, Parameter(name=["-n", "--number"])] = 64,
+    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
     sampler: str | None = None,
     steps: int | None = None,
     spacing: str | None = None,
@@ -55,7 +55,7 @@ def sample_(
     run: Path
         A run's folder, or one model.safetensors.
     n: int
-        How many.
+        How many; 64 unless told otherwise.
     sampler: str
         Without noise: ddim, euler, heun, dpm++2s, dpm++3s, dpm++2m, dpm++3m, unipc2, unipc3, pndm, deis, adaptive. With noise:
         ancestral, edm, dpm++sde, dpm++2m-sde; of symbols tau too. Options come after a colon, such as ddim:eta=0.5. By default
@@ -113,17 +113,37 @@ def sample_(
     from unstir.evaluation.receipt import model_hash
     from unstir.runs import shown
     from unstir.runs.drawing import Job
-    from unstir.runs.guides import interval_of
+    from unstir.runs.guides import interval_of, weaker
     from unstir.runs.walks import How
     from unstir.training.engine import place_among_processes
 
-    if n < 1 or (steps is not None and steps < 1) or batch < 1:
+    if min(n or 64, batch, 1 if steps is None else steps) < 1 or n == 0:
         raise UserError("-n, --steps and --batch must be at least 1")
+    if n is not None and indices is not None:
+        raise UserError("--indices names the samples, and -n counts them: leave one of the two out")
     if times is not None and (steps is not None or spacing is not None):
         raise UserError("--times are the steps themselves: leave --steps and --spacing out")
-    chosen = whole_numbers(indices, "--indices") if indices is not None else list(range(n))
+    chosen = whole_numbers(indices, "--indices") if indices is not None else list(range(n or 64))
     model = open_model(run, weights=weights)
-    target = out or _default_target(run, seed, label, guidance, ".png" if model.spec.kind == "image" else ".npy")
+    others = (
+        sampler,
+        steps,
+        spacing,
+        times,
+        indices,
+        clip,
+        guidance_interval,
+        rescale,
+        autoguidance,
+        precision,
+        weights,
+        vector,
+        like,
+        mask,
+    )
+    target = out or _default_target(
+        run, seed, label, guidance, others, ".png" if model.spec.kind == "image" else ".npy"
+    )
     runs.check(target, codec=model.spec.codec, source=model.config.data.source if out else "")
     given: dict[str, Any] = {
         "sampler": sampler, "steps": steps, "spacing": spacing, "clip": clip,
@@ -138,6 +158,8 @@ def sample_(
     how = How.of(model, **given)
     drawn = {"seed": seed, "label": label, **asdict(how)}
     conditions, said = shown.given(model, vector, like, mask)
+    if how.autoguidance is not None:
+        said["weaker"] = model_hash(weaker(how.autoguidance))
     job = Job(
         target, chosen, batch, {"model": model_hash(model), **drawn, **said}, model.spec.codec,
         len(model.spec.classes) if label == "each" else None,
@@ -187,8 +209,14 @@ def _best(model, steps: int | None) -> list[float]:
     return [*reversed(rising), 0.0]
 
 
-def _default_target(run: Path, seed: int, label: str | None, guidance: float, suffix: str) -> Path:
-    """A name in the run that tells apart what was asked for."""
+def _default_target(
+    run: Path, seed: int, label: str | None, guidance: float, others: tuple[object, ...], suffix: str
+) -> Path:
+    """A name in the run that tells apart what was asked for: what has no place in it, by a checksum."""
+    import zlib
+
     name = f"seed-{seed}" + (f"-label-{label}".replace("/", "-") if label else "")
     name += f"-guidance-{guidance:g}" if guidance != 1 else ""
+    usual = (None, None, None, None, None, "auto", None, 0.0, None, None, "ema", None, None, None)
+    name += f"-{zlib.crc32(repr(others).encode()):08x}" if others != usual else ""
     return (run if run.is_dir() else run.parent) / "samples" / f"{name}{suffix}"

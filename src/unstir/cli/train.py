@@ -86,10 +86,13 @@ def train_(
         A summary as JSON on stdout.
     """
     from unstir.cli import console
+    from unstir.errors import UserError
     from unstir.runs.folder import Run
     from unstir.training.resolve import resolve
     from unstir.training.session import Session
 
+    if not checkpoint_seconds >= 0:
+        raise UserError(f"--checkpoint-seconds is 0 or more, not {checkpoint_seconds:g}")
     flags = {
         "preset": preset,
         "seed": seed,

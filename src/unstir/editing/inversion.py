@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from unstir.denoisers import Condition, DenoiserBase, Prediction
-from unstir.samplers import DDIM, Grid, Sampler, check_suits
+from unstir.samplers import DDIM, Euler, Grid, Heun, Sampler, check_suits
 from unstir.samplers.base import per_row
 from unstir.shapes import Reals
 
@@ -41,16 +41,20 @@ def encoding(
 
     Args:
         x0: (B, *E). grid: falling times down to 0, the same that decoding takes.
-        sampler: deterministic; default DDIM.
+        sampler: DDIM without noise (the default), Euler or Heun.
         condition: with leading dimension B.
 
     Raises:
-        ValueError: for a stochastic sampler, data that are no real numbers, and a grid that does not end at 0.
+        ValueError: for another sampler, data that are no real numbers, and a grid that does not end at 0.
     """
     sampler = DDIM() if sampler is None else sampler
     check_suits(denoiser, sampler, grid)
     if sampler.stochastic:
         raise ValueError("a sampler that draws noise cannot be walked back: encode by ddim or heun")
+    if not isinstance(sampler, DDIM | Euler | Heun):
+        raise ValueError(
+            "only solvers that look neither ahead nor back can be walked up: encode by ddim, euler or heun"
+        )
     if float(grid.times[-1]) != 0:
         raise ValueError(f"data stand at time 0, and this grid ends at {float(grid.times[-1]):g}")
     rising = grid.times.flip(0)[1:]

@@ -23,8 +23,9 @@ class Measure:
 
     - ``covariance``: ``C_t = (sigma_t²/alpha_t) d x0_hat/d x_t`` through the network's own gradient, the system solved step by step
       (Rozet et al. 2024's moment matching, whose special case ``C_t ∝ 1`` in the brackets is ΠGDM, Song et al. 2023, eq. 7; and
-      without the brackets, DPS, Chung et al. 2023). For Gaussian data of any covariance it is the exact mean, so the chain's limit
-      is the exact posterior. Costs at most ``iterations`` + 1 backward passes a step;
+      without the brackets, DPS, Chung et al. 2023). For Gaussian data of any covariance and as many ``iterations`` as measurements
+      it is the exact mean, so the chain's limit is the exact posterior; fewer leave a part of y unexplained. Costs at most
+      ``iterations`` + 1 backward passes a step;
     - a number c, the data's variance: ``C_t = c sigma_t² / (alpha_t² c + sigma_t²)`` for each element alone. No gradient is taken:
       what y does not see is told of it by later steps only (Wang et al. 2023, DDNM).
 

@@ -10,7 +10,7 @@ import torch
 from unstir.denoisers import Condition, DenoiserBase, PredictionBase
 from unstir.editing.steps import Renoise
 from unstir.noise import NoiseSource
-from unstir.samplers import Ancestral, Grid, Sampler, State, check_suits
+from unstir.samplers import DDIM, Ancestral, Euler, Grid, Heun, Sampler, State, check_suits
 from unstir.shapes import Data, Elements, Meets
 
 
@@ -51,7 +51,7 @@ def rewalk(
 
     A fall from t to s is the sampler's step. A rise from s to t is the forward chain's own, ``x_t ~ q(x_t | x_s) = N(a x_s, s2)``
     with ``a = alpha_t/alpha_s`` and ``s2 = sigma_t² - a² sigma_s²``: variances add up to sigma_t², deviations would not. Noise is
-    keyed by the number of the move, so a time that is visited twice draws twice. After a rise a solver begins without memory.
+    keyed by the number of the move, so a time that is visited twice draws twice.
 
     Args:
         times: the first is x's own. x: (B, *E). noise: with the rows' sample indices.
@@ -59,6 +59,8 @@ def rewalk(
     Raises:
         ValueError: as :func:`unstir.samplers.walk`.
     """
+    if not isinstance(sampler, Ancestral | DDIM | Euler | Heun):
+        raise ValueError("a walk that rises takes a sampler that does not look back: ancestral, ddim, euler or heun")
     there = torch.tensor(list(times), dtype=torch.float64)
     check_suits(denoiser, sampler, Grid(there.unique().flip(0)))
     state = sampler.start(x, there)

@@ -60,8 +60,9 @@ def vary(
     start = noised(denoiser, x0, t, seed, indices)
     # Noise of the walk is keyed by other purposes than "vary", so it is another noise.
     return samplers.sample(
-        denoiser, sampler, below(grid, t), tuple(x0.shape), start=start, seed=seed, indices=indices, **options
-    )
+        denoiser, sampler, below(grid, t), tuple(x0.shape), start=start, seed=seed, indices=indices,
+        **{"dtype": x0.dtype, "device": x0.device} | options,
+    )  # fmt: skip
 
 
 def slerp(a: Reals, b: Reals, weight: float | Rows) -> Reals:
@@ -127,5 +128,6 @@ def interpolate(
         ends = [noised(denoiser, x, t, seed, indices) for x in (a, b)]
         start, walked = (1 - w) * ends[0] + w * ends[1], below(grid, t)
     return samplers.sample(
-        denoiser, sampler, walked, tuple(a.shape), start=start, seed=seed, indices=indices, **options
-    )
+        denoiser, sampler, walked, tuple(a.shape), start=start, seed=seed, indices=indices,
+        **{"dtype": a.dtype, "device": a.device} | options,
+    )  # fmt: skip

@@ -71,6 +71,8 @@ def model_hash(model: Model) -> str:
 def _description(model: Model) -> dict[str, Any]:
     config, scaling = model.config, model.spec.scaling
     kept = {name: getattr(config, name) for name in ("network", "process", "schedule", "prediction", "variance")}
+    if config.condition or model.spec.vectors is not None:  # what a typed condition means to the network
+        kept |= {"condition": config.condition, "vectors": model.spec.vectors and asdict(model.spec.vectors)}
     return kept | {"times": config.times.name, "scaling": scaling and asdict(scaling)}
 
 

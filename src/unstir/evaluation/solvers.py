@@ -88,16 +88,18 @@ class Trials:
 
         Where nothing was held against data: the fewest calls within half a grey level of the solution, else the nearest.
         """
-        seen = [each for each in self.tried if each.frechet is not None]
+        seen = [(each.frechet, each) for each in self.tried if each.frechet is not None]
         if seen:
-            best = min(each.frechet for each in seen if each.frechet is not None)
-            good = [each for each in seen if each.frechet is not None and each.frechet <= (1 + _ENOUGH) * best]
-            return min(good, key=lambda each: (each.calls, each.frechet))
-        near = [each for each in self.tried if each.away is not None]
-        good = [each for each in near if self.level and each.away is not None and each.away <= self.level / 2]
-        if good:
-            return min(good, key=lambda each: (each.calls, each.away))
-        return min(near or self.tried, key=lambda each: each.away or math.inf)
+            best = min(frechet for frechet, _ in seen)
+            good = [
+                (each.calls, frechet, i) for i, (frechet, each) in enumerate(seen) if frechet <= (1 + _ENOUGH) * best
+            ]
+            return seen[min(good)[2]][1]
+        near = [(each.away, each) for each in self.tried if each.away is not None]
+        if not near:
+            return self.tried[0]
+        good = [(each.calls, away, i) for i, (away, each) in enumerate(near) if self.level and away <= self.level / 2]
+        return near[min(good)[2] if good else min((away, i) for i, (away, _) in enumerate(near))[1]][1]
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON types."""
@@ -139,6 +141,7 @@ def ways(model: Model, calls: Sequence[int] = CALLS, named: Sequence[tuple[str, 
                     raise
                 continue  # of the usual ways some do not suit some models
             found.append(how)
+    found = list(dict.fromkeys(found))  # of a short chain, several numbers of calls may allow the same steps
     if not found:
         raise UserError(f"no way of sampling takes {min(calls, default=0)} network calls or fewer: allow more")
     return found
@@ -174,7 +177,7 @@ def try_ways(
     few, doubt = 0, None
     if continuous:
         spent = sum(_calls(how) for how in still) + 1.5 * _calls(_solution(model))
-        few = int(max(8, min(256, (0.3 if held else 0.9) * seconds / (each * spent))))
+        few = int(max(4, min(256, (0.3 if held else 0.9) * seconds / (each * spent))))
         found, doubt = _against_solution(model, found, still, few, batch, bar)
     many, heldout, floor, name = 0, 0, None, ""
     if held:
@@ -183,7 +186,7 @@ def try_ways(
         spent = sum(_calls(how) for how in going)
         many = pictures or int(max(_FEWEST, 0.65 * seconds / (each * spent)))
         found, heldout, floor, name = _against_data(model, found, going, dataset, many, features, batch, bar)
-    order = sorted(found.values(), key=lambda one: (one.calls, one.frechet or math.inf, one.away or math.inf))
+    order = sorted(found.values(), key=lambda one: (one.calls, _last(one.frechet), _last(one.away)))
     return Trials(
         tuple(order),
         _solution(model).walked if continuous else "",
@@ -198,7 +201,7 @@ def try_ways(
 
 def _against_solution(
     model: Model, found: dict[Sampling, Tried], still: Sequence[Sampling], n: int, batch: int, bar: Bar
-) -> tuple[dict[Sampling, Tried], float]:
+) -> tuple[dict[Sampling, Tried], float | None]:
     whole = _solution(model)
     half = replace(whole, steps=-(-whole.steps // 2))
     total, done = _calls(whole) + _calls(half) + sum(map(_calls, still)), 0
@@ -241,8 +244,10 @@ def _against_data(
                 model, n, known.extractor, how, batch=batch,
                 progress=lambda done, _, place=place: update(place * n + done, len(going) * n),
             )  # fmt: skip
-            value, half = bootstrap_interval(from_heldout, drawn.features, draws=25)
-            found[how] = replace(found[how], frechet=value, half=half, seconds=drawn.seconds / n)
+            found[how] = replace(found[how], seconds=drawn.seconds / n)
+            if bool(drawn.features.isfinite().all()):  # a way may leave the numbers: it has no distance then
+                value, half = bootstrap_interval(from_heldout, drawn.features, draws=25)
+                found[how] = replace(found[how], frechet=value, half=half)
     floor = from_heldout(known.own[torch.linspace(0, len(known.own) - 1, min(n, len(known.own))).round().long()])
     return found, len(known.others), floor, known.extractor.name
 
@@ -256,8 +261,9 @@ def _going(found: dict[Sampling, Tried]) -> list[Sampling]:
     kept: list[Sampling] = []
     for calls in sorted({each.calls for each in found.values()}):
         same = [each for each in found.values() if each.calls == calls]
-        near = sorted((each for each in same if each.away is not None), key=lambda each: each.away or 0.0)
-        kept += [each.how for each in near[:_KEPT]] + [each.how for each in same if each.away is None]
+        near = sorted((each for each in same if each.away is not None), key=lambda each: _last(each.away))
+        noisy = [each for each in same if samplers.get(each.how.sampler).stochastic]
+        kept += [each.how for each in (*near[:_KEPT], *noisy)]
     return kept
 
 
@@ -273,8 +279,14 @@ def _drawn(model: Model, how: Sampling, n: int, batch: int) -> Tensor:
     return torch.cat(parts)
 
 
-def _away(x: Tensor, truth: Tensor) -> float:
-    return float((x.double() - truth.double()).square().mean().sqrt())
+def _away(x: Tensor, truth: Tensor) -> float | None:
+    away = float((x.double() - truth.double()).square().mean().sqrt())
+    return away if math.isfinite(away) else None
+
+
+def _last(value: float | None) -> float:
+    """For sorting: what was not measured comes last."""
+    return math.inf if value is None else value
 
 
 def _calls(how: Sampling) -> int:

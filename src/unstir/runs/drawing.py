@@ -133,16 +133,24 @@ class _Parts:
 
     def put(self, number: int, part: Sequence[int], data: np.ndarray) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)  # not before: what is refused while drawing leaves nothing
-        aside = self.folder / f"{number:06d}.writing"
+        aside = self.folder / f"{number:06d}.{os.getpid()}"
         with aside.open("wb") as file:
             np.save(file, data)
         aside.replace(self._place(number))
 
     def end(self, batches: Sequence[Sequence[int]]) -> None:
         while not all(self._place(number).exists() for number in range(len(batches))):
+            if not self.folder.exists() and self.job.target.exists():
+                return  # another process of the same line was quicker
             time.sleep(_POLL)
-        _write(self.job, np.concatenate([np.load(self._place(number)) for number in range(len(batches))]))
-        shutil.rmtree(self.folder)
+        try:
+            parts = [np.load(self._place(number)) for number in range(len(batches))]
+        except FileNotFoundError:
+            if not self.job.target.exists():
+                raise
+            return
+        _write(self.job, np.concatenate(parts))
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npy"
@@ -158,10 +166,10 @@ class _Folder:
 
     def begin(self) -> None:
         target = self.job.target
-        there = any((target / files.name_of(index)).exists() for index in self.job.indices)
+        there = target.is_dir() and any(files.is_sample(path.name) for path in target.iterdir())
         if there and _text(self.manifest) != self.facts:
             raise UserError(
-                f"{target} holds some of these samples, drawn in another way: choose another --out, or remove the folder"
+                f"{target} holds samples that were drawn in another way: choose another --out, or remove the folder"
             )
 
     def has(self, number: int, part: Sequence[int]) -> bool:

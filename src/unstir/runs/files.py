@@ -126,6 +126,11 @@ def write_pictures(data: np.ndarray, folder: Path, indices: Sequence[int], *, co
             aside.unlink(missing_ok=True)
 
 
+def is_sample(name: str) -> bool:
+    """Whether a file's name is one that :func:`name_of` gives."""
+    return bool(_OURS.fullmatch(name))
+
+
 def name_of(index: int) -> str:
     """The file of a sample, in a folder of them."""
     return f"{index:06d}.png"

@@ -18,6 +18,8 @@ from unstir.errors import UserError
 # What opening a run writes before its config.toml, which comes last.
 _BEFORE_CONFIG = {"samples", "env.json", "data.json", "log.txt", ".config.toml.writing", ".data.json.writing"}
 
+_SAMPLING = {"sampler": str, "steps": int, "spacing": str, "times": list, "clip": str, "precision": str}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -50,6 +52,9 @@ class Run:
             found = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(found, dict):
                 raise ValueError("it is no table")
+            for name, value in found.items():
+                if not isinstance(value, _SAMPLING.get(name, ())) or isinstance(value, bool):
+                    raise ValueError(f"{name} = {value!r} is nothing that can be chosen")
             return found
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}): delete it, and samples are drawn as shipped") from None

@@ -46,7 +46,7 @@ def guided(denoiser: Denoiser, spec: DataSpec, how: How) -> DenoiserBase:
         if not networks.takes(denoiser.network):
             raise UserError("guidance needs classes or other conditions, and this model was trained without any")
         return Guided(denoiser, how.guidance, **options)
-    weak = _weaker(how.autoguidance, _changed(how.autoguidance))
+    weak = weaker(how.autoguidance)
     if weak.spec.shape != spec.shape or weak.spec.classes != spec.classes:
         raise UserError(f"{how.autoguidance} was trained on other data than this model, so it cannot guide it")
     device = next(denoiser.parameters()).device
@@ -71,9 +71,14 @@ def interval_of(text: str | None) -> tuple[float, ...] | None:
     return levels
 
 
+def weaker(path: str) -> Model:
+    """The model to be guided away from, kept from batch to batch."""
+    return _loaded(path, _changed(path))
+
+
 @lru_cache(maxsize=1)
-def _weaker(path: str, changed: float) -> Model:
-    """The model there, kept from batch to batch; another time of change is another model."""
+def _loaded(path: str, changed: float) -> Model:
+    # Another time of change is another model.
     from unstir.runs.model import load  # which itself imports how samples are drawn
 
     return load(path)

@@ -128,6 +128,10 @@ def walk_of(denoiser: Denoiser, spec: DataSpec, how: How) -> Walk:
                 raise ValueError(
                     f"this network knows whole times alone, and {how.sampler} asks between the steps' times: use ddim or ancestral"
                 )
+        if how.times is not None and how.times[-1] != 0:
+            raise ValueError(
+                f"samples are what stands at time 0, and these times end at {how.times[-1]:g}: end them with 0"
+            )
         samplers.check_suits(denoiser, solver, grid)
     except ValueError as error:
         raise UserError(str(error)) from None

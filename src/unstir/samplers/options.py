@@ -10,7 +10,7 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
     """``name:key=value,key=value`` taken apart: numbers, true and false become what they are, other values stay text.
 
     Raises:
-        ValueError: for an option without a value.
+        ValueError: for an option without a value, and one that is said twice.
     """
     name, colon, rest = text.partition(":")
     options: dict[str, Any] = {}
@@ -18,6 +18,8 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = part.partition("=")
         if not (key.strip() and equals and value.strip()):
             raise ValueError(f"options are written as in name:key=value,key=value, not as in {text!r}")
+        if key.strip().replace("-", "_") in options:
+            raise ValueError(f"{key.strip()} is said twice in {text!r}")
         options[key.strip().replace("-", "_")] = _value(value.strip())
     return name, options
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
@@ -59,4 +60,20 @@ def get(name: str, **options: Any) -> Sampler:
     if strange:
         takes = f"its options are {', '.join(known)}" if known else "it has none"
         raise ValueError(f"the sampler {name!r} has no option {strange[0]!r}: {takes}")
+    for option, value in options.items():
+        default = known[option].default
+        if not _like(value, default):
+            raise ValueError(f"{option} of the sampler {name!r} is {_WORDS[type(default)]}, not {value!r}")
     return kind(**options)
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
+
+
+def _like(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind that an option's default is."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, type(default))

@@ -105,8 +105,7 @@ def check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
         )
     if sampler.symbols and not isinstance(denoiser.process, Categorical):
         raise ValueError(
-            f"{type(sampler).__name__.lower()} jumps between symbols, and this data has none: use the sampler "
-            f'"{denoiser.process.sampler}"'
+            f'this sampler jumps between symbols, and this data has none: use the sampler "{denoiser.process.sampler}"'
         )
     if not float(grid.times[0]) <= denoiser.process.T:
         raise ValueError(
