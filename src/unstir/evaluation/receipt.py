@@ -219,6 +219,11 @@ def question(receipt: Receipt) -> tuple[Asked, str | None]:
     """What was asked, and of which data (None: the run's own)."""
     asked = dict(receipt["asked"])
     data = asked.pop("data", None)
+    drawn = receipt.get("sampling") or {}
+    # Receipts from before a run could choose leave open what was the default then: how samples were drawn says it.
+    for name, said in (("sampler", "sampler"), ("sample_steps", "steps"), ("sample_spacing", "spacing")):
+        if asked.get(name) is None and drawn.get(said) is not None:
+            asked[name] = drawn[said]
     return Asked.from_json(asked), data
 
 
