@@ -47,13 +47,13 @@ def page(trials: Trials, name: str, command: str) -> str:
         )
     ]
     rows = [
-        (f"{each.calls}", each.way, str(each.how.steps), _milliseconds(each), *_measures(trials, each))
+        (each.way, f"{each.calls}", str(each.how.steps), _milliseconds(each), *_measures(trials, each))
         for each in trials.tried
     ]
-    heads = ("network calls", "sampler, spacing", "steps", "ms a sample", *_heads(trials))
+    heads = ("sampler, spacing", "network calls", "steps", "ms a sample", *_heads(trials))
     sections = [
         Section("Quality against network calls and seconds", said(" ".join(_said(trials))) + beside(*charts)),
-        Section("Every way that was tried", table("ways of sampling", heads, rows, range(2, len(heads)))),
+        Section("Every way that was tried", table("ways of sampling", heads, rows, range(1, len(heads)))),
     ]
     return shell.page(f"{name}: ways of sampling", _verdict(trials), key, sections)
 
