@@ -67,6 +67,8 @@ def cut_down(words: list[str]) -> list[str]:
     small = dict(SMALL.get(words[1], {}))
     if words[1] == "evaluate" and not any(name in " ".join(words) for name in OF_SAMPLES):
         del small["--sample-steps"]  # refused where no samples are drawn
+    if "--indices" in words:
+        del small["-n"]  # they are counted already
     if "--times" in words:
         del small["--steps"]  # they are the steps
     if "--heldout" in words:
