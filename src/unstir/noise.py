@@ -244,14 +244,7 @@ class _Wrapped(NoiseSource):
         super().__init__(0, range(batch), generator.device)
         self.generator = generator
 
-    def brownian(
-        self,
-        shape: Sequence[int],
-        purpose: str,
-        end: RowTimes,
-        start: RowTimes = 0,
-        dtype: torch.dtype = torch.float32,
-    ) -> Reals:
+    def _path(self, shape: Sequence[int], purpose: str, time: RowTimes) -> Tensor:
         raise ValueError(
             "a generator's stream has no path to come back to: give this sampler a NoiseSource(seed, indices)"
         )

@@ -1,7 +1,7 @@
 """Denoisers: networks read as predictions about x0, wrappers around them, and exact solutions."""
 
 from unstir.denoisers.analytic import AnalyticVariance, analytic_variance, fit_variance, score_error
-from unstir.denoisers.base import Denoiser, DenoiserBase
+from unstir.denoisers.base import Around, Denoiser, DenoiserBase
 from unstir.denoisers.classifier import ClassifierGuided
 from unstir.denoisers.clipping import CLIPS, Bounded, Clipped, Thresholded, clipped
 from unstir.denoisers.condition import Condition
@@ -14,6 +14,7 @@ from unstir.denoisers.prediction import Prediction, PredictionBase
 __all__ = [
     "CLIPS",
     "AnalyticVariance",
+    "Around",
     "Autocast",
     "Autoguided",
     "Bounded",

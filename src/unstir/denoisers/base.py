@@ -25,10 +25,12 @@ class DenoiserBase(nn.Module):
 
     Attributes:
         consecutive: whether it speaks of the step from t to t - 1 alone, so that a walk may leave out no time.
+        whole_times: whether its network knows the times 1, 2, … T and none between them.
     """
 
     process: Any  # a Process; an exact solution knows which
     consecutive: bool = False
+    whole_times: bool = False
 
     def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> PredictionBase:
         """What x_t was: a prediction about x0 that knows the reverse step; real numbers come in x_t's dtype.
@@ -39,6 +41,16 @@ class DenoiserBase(nn.Module):
             condition: with leading dimension B, or None for no condition.
         """
         raise TypeError(f"{type(self).__name__} does not predict")
+
+
+class Around(DenoiserBase):
+    """Base of those that are laid around a denoiser and change what it says; its chain and its times are theirs."""
+
+    def __init__(self, denoiser: DenoiserBase) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.process = denoiser.process
+        self.consecutive, self.whole_times = denoiser.consecutive, denoiser.whole_times
 
 
 class Denoiser(DenoiserBase):
@@ -78,6 +90,7 @@ class Denoiser(DenoiserBase):
         self.process = process
         self.parameterisation = registry.get(prediction, process)
         self.consecutive = self.parameterisation.consecutive
+        self.whole_times = getattr(network, "whole_times", False)
         allowed = self.parameterisation.variances
         if allowed is not None and variance not in allowed:
             raise ValueError(

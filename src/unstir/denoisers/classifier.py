@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unstir.denoisers.base import DenoiserBase
+from unstir.denoisers.base import Around, DenoiserBase
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.guidance import acts
 from unstir.denoisers.prediction import Prediction
@@ -18,7 +18,7 @@ Classifier = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(x_t, t, label) -> log p(label | x_t)``, (B,) nats, from x_t (B, *E), t (B,) and label (B,), differentiable in x_t."""
 
 
-class ClassifierGuided(DenoiserBase):
+class ClassifierGuided(Around):
     """``eps_w = eps - w sigma_t grad log p(y | x_t)``, or ``x0_w = x0 + w (sigma_t² / alpha_t) grad log p(y | x_t)``.
 
     (Dhariwal & Nichol 2021, alg. 2 and eq. 14; they write the scale s.) By Bayes' rule the score of ``q(x_t | y)`` is that of
@@ -48,10 +48,9 @@ class ClassifierGuided(DenoiserBase):
         interval: tuple[RowScale, RowScale] | None = None,
         conditional: bool = False,
     ) -> None:
-        super().__init__()
-        self.denoiser, self.classifier, self.scale = denoiser, classifier, scale
+        super().__init__(denoiser)
+        self.classifier, self.scale = classifier, scale
         self.interval, self.conditional = interval, conditional
-        self.process, self.consecutive = denoiser.process, denoiser.consecutive
 
     def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> Prediction:
         label = None if condition is None else condition.label

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from unstir.denoisers.base import DenoiserBase
+from unstir.denoisers.base import Around, DenoiserBase
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.prediction import Prediction
 from unstir.shapes import Data, Reals, RowTimes
@@ -16,7 +16,7 @@ CLIPS = ("static", "dynamic", "none")
 """What :func:`clipped` can do."""
 
 
-class Bounded(DenoiserBase, ABC):
+class Bounded(Around, ABC):
     """Base of those that change the predicted x0; eps and v are derived again from the new x0 and x_t.
 
     Without that second part the pair (x0, eps) no longer makes x_t, and deterministic samplers drift.
@@ -28,12 +28,9 @@ class Bounded(DenoiserBase, ABC):
     kind: ClassVar[str]
 
     def __init__(self, denoiser: DenoiserBase, low: float = -1.0, high: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(denoiser)
         if not low < high:
             raise ValueError(f"the data's range rises from low to high, and {low:g} … {high:g} does not")
-        self.denoiser = denoiser
-        self.process = denoiser.process
-        self.consecutive = denoiser.consecutive
         self.low, self.high = low, high
 
     def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> Prediction:

@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unstir.denoisers.base import DenoiserBase
+from unstir.denoisers.base import Around, DenoiserBase
 from unstir.denoisers.condition import Condition
 from unstir.denoisers.prediction import Prediction, PredictionBase
 from unstir.schedules import Schedule
 from unstir.shapes import Data, RowMask, Rows64, RowScale, RowTimes
 
 
-class Extrapolated(DenoiserBase, ABC):
+class Extrapolated(Around, ABC):
     """``D_w = D_base + w (D - D_base)`` while ``low < sigma_t / alpha_t <= high``, and D elsewhere.
 
     Rows with w = 1, and those outside the interval, are D's own, bit for bit, since the base is not asked about them. The sum is
@@ -44,15 +44,12 @@ class Extrapolated(DenoiserBase, ABC):
         interval: tuple[RowScale, RowScale] | None = None,
         rescale: RowScale = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(denoiser)
         if interval is not None and not bool((torch.as_tensor(interval[0]) < torch.as_tensor(interval[1])).all()):
             raise ValueError("a guidance interval rises from its low noise level to its high one")
         phi = torch.as_tensor(rescale)
         if not bool(((phi >= 0) & (phi <= 1)).all()):
             raise ValueError("the share of rescaling lies in 0 … 1")
-        self.denoiser = denoiser
-        self.process = denoiser.process
-        self.consecutive = denoiser.consecutive
         self.scale, self.interval, self.rescale = scale, interval, rescale
 
     @abstractmethod

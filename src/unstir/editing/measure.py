@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unstir.denoisers import Condition, DenoiserBase, Prediction, PredictionBase
+from unstir.denoisers import Around, Condition, DenoiserBase, Prediction, PredictionBase
 from unstir.editing import gradients
 from unstir.editing.operators import Operator
 from unstir.editing.steps import Stepped
@@ -68,13 +68,12 @@ class Measure:
         return Measured(denoiser, self)
 
 
-class Measured(DenoiserBase):
+class Measured(Around):
     """A denoiser of the data's posterior after a measurement: see :class:`Measure`."""
 
     def __init__(self, denoiser: DenoiserBase, measure: Measure) -> None:
-        super().__init__()
-        self.denoiser, self.measure = denoiser, measure
-        self.process, self.consecutive = denoiser.process, denoiser.consecutive
+        super().__init__(denoiser)
+        self.measure = measure
 
     def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> Prediction:
         if self.measure.spread != "covariance":

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from unstir.denoisers import Condition, DenoiserBase, PredictionBase
+from unstir.denoisers import Around, Condition, DenoiserBase, PredictionBase
 from unstir.shapes import Data, Rows, RowTimes, Scalar
 
 
-class Mixed(DenoiserBase):
+class Mixed(Around):
     """``(1 - w) D(x_t | c) + w D(x_t | c')``: the sum is taken on the form that the model gives, and x0, eps and v are linear in
     each other; of bits and symbols the logits are mixed.
 
@@ -24,9 +24,8 @@ class Mixed(DenoiserBase):
     """
 
     def __init__(self, denoiser: DenoiserBase, other: Condition, weight: float | Rows | Scalar) -> None:
-        super().__init__()
-        self.denoiser, self.other, self.weight = denoiser, other, weight
-        self.process, self.consecutive = denoiser.process, denoiser.consecutive
+        super().__init__(denoiser)
+        self.other, self.weight = other, weight
 
     def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> PredictionBase:
         here = self.denoiser.predict(x_t, t, condition)

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unstir.denoisers import Condition, DenoiserBase, DiscretePrediction, Prediction, PredictionBase
+from unstir.denoisers import Around, Condition, DenoiserBase, DiscretePrediction, Prediction, PredictionBase
 from unstir.denoisers.prediction import VarianceRule
 from unstir.distributions import Distribution, Normal
 from unstir.editing import factors, gradients
@@ -79,7 +79,7 @@ class Observe:
         return Observed(denoiser, (self,))
 
 
-class Observed(DenoiserBase):
+class Observed(Around):
     """A denoiser of the data's posterior after observations: see :class:`Observe`.
 
     Raises:
@@ -87,9 +87,8 @@ class Observed(DenoiserBase):
     """
 
     def __init__(self, denoiser: DenoiserBase, observations: tuple[Observe, ...]) -> None:
-        super().__init__()
-        self.denoiser, self.observations = denoiser, observations
-        self.process, self.consecutive = denoiser.process, denoiser.consecutive
+        super().__init__(denoiser)
+        self.observations = observations
         if any(o.spread != observations[0].spread for o in observations):
             raise ValueError("observations of one walk must be given the same spread")
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from unstir.denoisers import Condition, DenoiserBase, PredictionBase
+from unstir.denoisers import Around, Condition, DenoiserBase, PredictionBase
 from unstir.distributions import Distribution, Normal
 from unstir.editing import factors
 from unstir.processes import Gaussian
@@ -132,13 +132,12 @@ class Renoise(StepEdit):
         return factors.select(self.known, prediction.process.marginal(x0, s), step)
 
 
-class Stepped(DenoiserBase):
+class Stepped(Around):
     """A denoiser whose reverse steps are edited, one edit after the other."""
 
     def __init__(self, denoiser: DenoiserBase, edits: tuple[StepEdit, ...]) -> None:
-        super().__init__()
-        self.denoiser, self.edits = denoiser, edits
-        self.process, self.consecutive = denoiser.process, denoiser.consecutive
+        super().__init__(denoiser)
+        self.edits = edits
 
     def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> SteppedPrediction:
         inner = self.denoiser.predict(x_t, t, condition)

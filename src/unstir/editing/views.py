@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unstir.denoisers import Condition, DenoiserBase, Prediction, PredictionBase
+from unstir.denoisers import Around, Condition, DenoiserBase, Prediction, PredictionBase
 from unstir.editing.operators import Grey, Operator, downscale
 from unstir.noise import NoiseSource
 from unstir.shapes import Data, Images, ImagesAnew, RowTimes
@@ -154,7 +154,7 @@ def get(name: str) -> View:
     raise ValueError(f"pictures are shown as super-resolution:4 (or another factor), colouring or mask, not {name!r}")
 
 
-class Held(DenoiserBase):
+class Held(Around):
     """x0 made to agree with what the condition shows of it, by :meth:`View.hold`; rows without a picture are left alone.
 
     A walk ends at a predicted x0, so what it shows comes back exactly: known pixels of a mask, the means of blocks and the
@@ -162,9 +162,8 @@ class Held(DenoiserBase):
     """
 
     def __init__(self, denoiser: DenoiserBase, view: View) -> None:
-        super().__init__()
-        self.denoiser, self.view = denoiser, view
-        self.process, self.consecutive = denoiser.process, denoiser.consecutive
+        super().__init__(denoiser)
+        self.view = view
 
     def predict(self, x_t: Data, t: RowTimes, condition: Condition | None = None) -> PredictionBase:
         prediction = self.denoiser.predict(x_t, t, condition)

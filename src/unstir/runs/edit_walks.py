@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unstir import editing
-from unstir.denoisers import Condition, DenoiserBase, PredictionBase
+from unstir.denoisers import Around, Condition, DenoiserBase, PredictionBase
 from unstir.errors import UserError
 from unstir.runs.walks import How, Walk, walk_of
 from unstir.samplers import Grid
@@ -54,7 +54,7 @@ class EditBase:
     @property
     def _whole(self) -> bool:
         denoiser = self.model.denoiser
-        return denoiser.consecutive or getattr(denoiser.network, "whole_times", False)
+        return denoiser.consecutive or denoiser.whole_times
 
     def walk(self, how: dict[str, Any], label: int | str | None, sampler: str | None = None) -> Walk:
         """Sampler, times and denoiser, with this edit's own sampler and number of steps where none is given."""
@@ -137,13 +137,12 @@ class EditBase:
         return np.concatenate(parts)
 
 
-class Watched(DenoiserBase):
+class Watched(Around):
     """A denoiser that tells of every call."""
 
     def __init__(self, denoiser: DenoiserBase, called: Callable[[], None]) -> None:
-        super().__init__()
-        self.denoiser, self.called = denoiser, called
-        self.process, self.consecutive = denoiser.process, denoiser.consecutive
+        super().__init__(denoiser)
+        self.called = called
 
     def predict(self, x_t: Tensor, t: Any, condition: Condition | None = None) -> PredictionBase:
         said = self.denoiser.predict(x_t, t, condition)

@@ -122,12 +122,8 @@ def walk_of(denoiser: Denoiser, spec: DataSpec, how: How) -> Walk:
         raise UserError(f"{how.steps} steps are more than this model's chain has: at most {process.T}")
     try:
         grid, solver = how.grid(process), samplers.get(how.sampler)
-        if getattr(denoiser.network, "whole_times", False):
+        if denoiser.whole_times:
             grid = grid.whole()
-            if solver.between:
-                raise ValueError(
-                    f"this network knows whole times alone, and {how.sampler} asks between the steps' times: use ddim or ancestral"
-                )
         if how.times is not None and how.times[-1] != 0:
             raise ValueError(
                 f"samples are what stands at time 0, and these times end at {how.times[-1]:g}: end them with 0"

@@ -96,7 +96,7 @@ def check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
 
     Raises:
         ValueError: when the sampler moves along real numbers and the data are none, or the grid leaves out times that the
-            network cannot do without.
+            network cannot do without, or the sampler asks about times that it does not know.
     """
     if sampler.continuous and not denoiser.process.continuous:
         raise ValueError(
@@ -111,6 +111,10 @@ def check_suits(denoiser: DenoiserBase, sampler: Sampler, grid: Grid) -> None:
         raise ValueError(
             f"the walk begins at time {float(grid.times[0]):g}, and this chain ends at T = {denoiser.process.T}: make the grid "
             "from the denoiser's own schedule"
+        )
+    if denoiser.whole_times and sampler.between:
+        raise ValueError(
+            "this network knows whole times alone, and this sampler asks between the steps' times: use ddim or ancestral"
         )
     if denoiser.consecutive and not bool((grid.times.diff() == -1).all()):
         raise ValueError(
