@@ -76,6 +76,7 @@ def solvers_(
     from unstir.errors import UserError
     from unstir.evaluation import solvers
     from unstir.evaluation.report import solvers as shown
+    from unstir.runs.checkpoint import write_aside
 
     if not seconds > 0 or batch < 1 or (pictures is not None and pictures < 20):
         raise UserError("--seconds must be above 0, --batch at least 1, --pictures at least 20")
@@ -93,10 +94,8 @@ def solvers_(
         model, chosen, dataset, seconds=seconds, pictures=pictures, features=features, batch=batch, bar=console.bar
     )
     command = shlex.join(["unstir", *sys.argv[1:]])
-    aside = page.with_name(f".{page.name}.writing")
     page.parent.mkdir(parents=True, exist_ok=True)
-    aside.write_text(shown.page(trials, run.resolve().name, command), encoding="utf-8")
-    aside.replace(page)
+    write_aside(page, shown.page(trials, run.resolve().name, command).encode())
     if json:
         console.give(trials.to_json())
     else:

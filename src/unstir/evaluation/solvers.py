@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from unstir.evaluation.sampling import Sampling, draw
 from unstir.evaluation.sets.distances import frechet_from
 from unstir.evaluation.sets.resampling import bootstrap_interval
 from unstir.runs import Model
-from unstir.runs.walks import walk_of
 
 CALLS = (5, 8, 10, 15, 20, 30, 50)
 """Network calls for a sample that ways are compared at, unless told otherwise."""
@@ -135,7 +134,7 @@ def ways(model: Model, calls: Sequence[int] = CALLS, named: Sequence[tuple[str, 
                 continue
             how = Sampling(sampler, steps, spacing)
             try:
-                walk_of(model.denoiser, model.spec, how)
+                model.walk(sampler=sampler, steps=steps, spacing=spacing)
             except UserError:
                 if named:
                     raise
@@ -268,15 +267,11 @@ def _going(found: dict[Sampling, Tried]) -> list[Sampling]:
 
 
 def _drawn(model: Model, how: Sampling, n: int, batch: int) -> Tensor:
-    walk = walk_of(model.denoiser, model.spec, how)
-    parts = []
-    model.denoiser.eval()
-    for first in range(0, n, batch):
-        rows = range(first, min(first + batch, n))
-        parts.append(
-            samplers.sample(walk.denoiser, walk.sampler, walk.grid, (len(rows), *model.spec.shape), indices=rows)
-        )
-    return torch.cat(parts)
+    """Samples 0 … n-1 as the network sees them: rounded to levels, small distances would be lost."""
+    way = asdict(how)
+    return torch.cat(
+        [*model.drawn(range(n), seed=way.pop("seed"), batch=batch, shown={"label": way.pop("label")}, **way)]
+    )
 
 
 def _away(x: Tensor, truth: Tensor) -> float | None:

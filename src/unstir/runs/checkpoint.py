@@ -77,9 +77,12 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 def write_aside(path: Path, content: bytes) -> None:
     """Writes a file so that readers see the old content or the new, never a part."""
     aside = path.with_name(f".{path.name}.writing")
-    aside.write_bytes(content)
-    _flush(aside)
-    aside.replace(path)
+    try:
+        aside.write_bytes(content)
+        _flush(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)  # of a full disk nothing is left; after the renaming there is nothing
 
 
 def _read(path: Path) -> Checkpoint:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from unstir.data import DataSpec
 from unstir.errors import UserError
+from unstir.runs.checkpoint import write_aside
 
 # What opening a run writes before its config.toml, which comes last.
 _BEFORE_CONFIG = {"samples", "env.json", "data.json", "log.txt", ".config.toml.writing", ".data.json.writing"}
@@ -61,9 +62,7 @@ class Run:
 
     def choose_sampling(self, how: dict[str, Any]) -> None:
         """Writes ``sampling.json``: what :meth:`sampling` gives from now on."""
-        aside = self.path / ".sampling.json.writing"
-        aside.write_text(json.dumps(how, indent=1), encoding="utf-8")
-        aside.replace(self.path / "sampling.json")
+        write_aside(self.path / "sampling.json", json.dumps(how, indent=1).encode())
 
     @property
     def config(self) -> Path:

@@ -78,25 +78,39 @@ class Model:
                 :class:`unstir.runs.walks.How`; by default ddim in 20 steps, and ancestral in 200 for bits and symbols.
         """
         chosen = list(range(n)) if indices is None else [int(i) for i in indices]
-        if not chosen or batch < 1:
-            raise UserError("there must be at least one sample to draw, and at least one at a time")
-        _check_keys(seed, chosen)
-        walk = self.walk(**how)
-        if how.get("guidance", 1) != 1 and how.get("autoguidance") is None and label is vector is image is None:
-            raise UserError("guidance needs a label to be guided to, or a weaker model to be guided away from")
-        parts = []
-        self.denoiser.eval()
-        for first in range(0, len(chosen), batch):
-            part = chosen[first : first + batch]
-            x = samplers.sample(
-                walk.denoiser, walk.sampler, walk.grid, (len(part), *self.spec.shape),
-                seed=seed, indices=part,
-                condition=self.condition(label, part, vector=vector, image=image, mask=mask, seed=seed),
-            )  # fmt: skip
+        shown = {"label": label, "vector": vector, "image": image, "mask": mask}
+        parts: list[np.ndarray] = []
+        for x in self.drawn(chosen, seed=seed, batch=batch, shown=shown, **how):
             parts.append(self.outside(x))
             if progress:
-                progress(first + len(part), len(chosen))
+                progress(sum(map(len, parts)), len(chosen))
         return np.concatenate(parts)
+
+    def drawn(
+        self, indices: Sequence[int], *, seed: int = 0, batch: int = 64, shown: dict[str, Any] | None = None, **how: Any
+    ) -> Iterator[Tensor]:
+        """Samples as the network sees them, (B, *E), a batch at a time: what :meth:`sample` brings outside.
+
+        Args:
+            shown: ``label, vector, image, mask`` of :meth:`sample`.
+        """
+        if not len(indices) or batch < 1:
+            raise UserError("there must be at least one sample to draw, and at least one at a time")
+        _check_keys(seed, indices)
+        walk, shown = self.walk(**how), {"label": None} | (shown or {})
+        if (
+            how.get("guidance", 1) != 1
+            and how.get("autoguidance") is None
+            and all(value is None for value in shown.values())
+        ):
+            raise UserError("guidance needs a label to be guided to, or a weaker model to be guided away from")
+        self.denoiser.eval()
+        for first in range(0, len(indices), batch):
+            part = indices[first : first + batch]
+            yield samplers.sample(
+                walk.denoiser, walk.sampler, walk.grid, (len(part), *self.spec.shape),
+                seed=seed, indices=part, condition=self.condition(indices=part, seed=seed, **shown),
+            )  # fmt: skip
 
     def walk(self, **how: Any) -> Walk:
         """The denoiser with what is laid around it, the sampler and the times: see :class:`unstir.runs.walks.How`."""

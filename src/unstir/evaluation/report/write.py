@@ -15,6 +15,7 @@ from unstir.evaluation.report import bits, copies, distances, facts, films, repe
 from unstir.evaluation.report.markup import Section, within
 from unstir.evaluation.report.measured import Measured, measure
 from unstir.runs import Model, Run
+from unstir.runs.checkpoint import write_aside
 
 SAMPLES = 500
 
@@ -46,12 +47,7 @@ def write(
             update(i + 1, len(parts))
     text = _page(run, model, measured, made)
     receipt.write(measured.receipt, receipt.place(run.path, measured.receipt))
-    aside = run.report.with_name(f".{run.report.name}.writing")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(run.report)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_aside(run.report, text.encode())
 
 
 def _sections(run: Run, model: Model, dataset: Dataset, measured: Measured) -> list[Callable[[], list[Section]]]:
