@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,23 @@ Work = Callable[[slice, DenoiserBase, dict[str, Any]], Tensor]
 _STEPS = (
     50  # of an edit of real numbers whose walk draws noise, or has to be walked back: more than plain sampling takes
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every edit may be asked beside its own: see :class:`unstir.runs.edits.Edits`."""
+
+    seed: int = 0
+    label: int | str | None = None
+    batch: int = 64
+    progress: Progress | None = None
+    how: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Asked:
+        """Keyword arguments, those of :class:`unstir.runs.walks.How` under ``how``."""
+        own = {name: options[name] for name in ("seed", "label", "batch", "progress") if name in options}
+        return cls(**own, how={name: value for name, value in options.items() if name not in own})
 
 
 @dataclass(frozen=True)
@@ -56,17 +73,17 @@ class EditBase:
         denoiser = self.model.denoiser
         return denoiser.consecutive or denoiser.whole_times
 
-    def walk(self, how: dict[str, Any], label: int | str | None, sampler: str | None = None) -> Walk:
+    def walk(self, asked: Asked, sampler: str | None = None) -> Walk:
         """Sampler, times and denoiser, with this edit's own sampler and number of steps where none is given."""
         model = self.model
-        given = {name: value for name, value in how.items() if value is not None}
+        given = {name: value for name, value in asked.how.items() if value is not None}
         if sampler is not None:
             given = {"sampler": sampler} | given
         plain = "steps" not in given and "times" not in given
         if plain and self.continuous and not model.denoiser.consecutive and sampler is not None:
             given["steps"] = min(_STEPS, model.denoiser.process.T)
         chosen = How.of(model, **given)
-        if chosen.guidance != 1 and label is None:
+        if chosen.guidance != 1 and asked.label is None:
             raise UserError("guidance needs a label to be guided to")
         return walk_of(model.denoiser, model.spec, chosen)
 
@@ -101,14 +118,12 @@ class EditBase:
         count: int,
         walk: Walk,
         calls: int,
-        seed: int,
-        label: int | str | None,
-        batch: int,
-        progress: Progress | None,
+        asked: Asked,
         indices: Sequence[int] | None = None,
         outside: Callable[[Tensor], np.ndarray] | None = None,
     ) -> np.ndarray:
         """``work`` over all rows, a batch at a time, each with its own noise and condition."""
+        seed, label, batch, progress = asked.seed, asked.label, asked.batch, asked.progress
         if count < 1 or batch < 1:
             raise UserError("there must be at least one item to edit, and at least one at a time")
         chosen = list(range(count)) if indices is None else list(indices)

@@ -15,7 +15,7 @@ from unstir import editing, samplers
 from unstir.denoisers import DenoiserBase, Guided
 from unstir.editing import Operator
 from unstir.errors import UserError
-from unstir.runs.edit_walks import EditBase, Progress, calls_of, plain, refusing, share_of, weights_of
+from unstir.runs.edit_walks import Asked, EditBase, calls_of, plain, refusing, share_of, weights_of
 from unstir.runs.walks import How, Walk, bounded
 
 INPAINT = ("repaint", *editing.INPAINT)
@@ -33,7 +33,7 @@ class Edits(EditBase):
     - ``label``: a class, by name or number; ``each`` gives item i class i mod K;
     - ``batch``: how many at a time;
     - ``progress``: called with (network calls done, all; 0 where nobody knows);
-    - ``how``: ``sampler, steps, spacing, times, clip, guidance``, see :class:`unstir.runs.walks.How`. Steps lead from where the edit
+    - ``sampler, steps, spacing, times, clip, guidance`` and the rest of :class:`unstir.runs.walks.How`. Steps lead from where the edit
       begins down to the data.
 
     All raise :class:`unstir.errors.UserError` for what does not fit the model or makes no sense.
@@ -47,11 +47,7 @@ class Edits(EditBase):
         method: str | None = None,
         jump: int = 5,
         resamplings: int = 5,
-        seed: int = 0,
-        label: int | str | None = None,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """Draws of what is unknown, given the rest, which comes back exactly.
 
@@ -60,11 +56,12 @@ class Edits(EditBase):
             method: ``repaint``, of which ``jump`` and ``resamplings`` are (:func:`unstir.editing.repaint`), or one of
                 :func:`unstir.editing.inpaint`; by default repaint, and observed for bits and symbols.
         """
+        asked = Asked.of(common)
         method = method or ("repaint" if self.continuous else "observed")
         if method not in INPAINT:
             raise UserError(f"no way of inpainting is called {method!r}; there are {', '.join(INPAINT)}")
         x0, known = self.model.inside(data), ~self.hidden(unknown, len(data))
-        walk = self.walk(how, label, sampler="ancestral")
+        walk = self.walk(asked, sampler="ancestral")
         with refusing():
             falls = editing.moves(walk.grid, jump, resamplings) if method == "repaint" else walk.grid.times.tolist()
         calls = sum(s < t for t, s in itertools.pairwise(falls))
@@ -79,7 +76,7 @@ class Edits(EditBase):
             options = {"method": method, "sampler": walk.sampler}
             return editing.inpaint(denoiser, x0[rows], here, walk.grid, **options, **keys)
 
-        drawn = self.drawn(work, len(x0), walk, calls, seed, label, batch, progress)
+        drawn = self.drawn(work, len(x0), walk, calls, asked)
         # What a walk keeps in floating point comes back to its level by rounding; of real numbers only the item itself is exact.
         keep = np.moveaxis(known.cpu().numpy(), 1, -1) if data.ndim == 4 else known.cpu().numpy()
         return np.where(keep, np.asarray(data), drawn).astype(drawn.dtype)
@@ -90,11 +87,7 @@ class Edits(EditBase):
         noise: float | Sequence[float] | np.ndarray | None = None,
         *,
         method: str | None = None,
-        seed: int = 0,
-        label: int | str | None = None,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """Draws of the clean data behind noisy ones; in one step their mean, which is blurred and errs least.
 
@@ -104,6 +97,7 @@ class Edits(EditBase):
                 :meth:`noise_of`.
             method: one of :func:`unstir.editing.denoise`; by default matched, and observed for bits and symbols.
         """
+        asked = Asked.of(common)
         method = method or ("matched" if self.continuous else "observed")
         if method not in editing.DENOISE:
             raise UserError(f"no way of denoising is called {method!r}; there are {', '.join(editing.DENOISE)}")
@@ -115,7 +109,7 @@ class Edits(EditBase):
             raise UserError("the noise is 0 or above")
         levels = np.broadcast_to(given, (len(y),))
         strengths = (levels / unit) ** 2 if self.continuous else levels
-        walk, parts = self.walk(how, label, sampler="ancestral"), np.empty_like(np.asarray(data))
+        walk, parts = self.walk(asked, sampler="ancestral"), np.empty_like(np.asarray(data))
         # "matched" begins all of a batch at one time; an estimate differs from picture to picture.
         together = method != "matched" or len(set(strengths.tolist())) == 1
         groups = [np.arange(len(y))] if together else [np.array([i]) for i in range(len(y))]
@@ -124,9 +118,8 @@ class Edits(EditBase):
             if method == "matched" and value[0] == 0:
                 parts[rows] = data[rows]
                 continue
-            parts[rows] = self._denoised(
-                y[rows], value, method, walk, seed, label, batch, share_of(progress, number, len(groups)), rows.tolist()
-            )
+            part = replace(asked, progress=share_of(asked.progress, number, len(groups)))
+            parts[rows] = self._denoised(y[rows], value, method, walk, part, rows.tolist())
         return parts
 
     def noise_of(self, data: np.ndarray) -> np.ndarray:
@@ -141,12 +134,7 @@ class Edits(EditBase):
         measured: np.ndarray,
         operator: Operator,
         noise: float | None = None,
-        *,
-        seed: int = 0,
-        label: int | str | None = None,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """Draws of the pictures behind ``y = A x0 + noise``: blurred, made small, made grey.
 
@@ -154,6 +142,7 @@ class Edits(EditBase):
             measured: y, uint8 (N, h, w, c). operator: A, from :mod:`unstir.editing`.
             noise: standard deviation in levels; by default 0 where A has a pseudo-inverse, so that A of what is drawn is y, else 1.
         """
+        asked = Asked.of(common)
         if self.model.spec.kind != "image":
             raise UserError(f"only pictures are restored, and this run is of {self.model.spec.kind}")
         with refusing():
@@ -163,7 +152,7 @@ class Edits(EditBase):
             h, w, c = expected[1], expected[2], expected[0]
             raise UserError(f"what was measured is of shape (N, {h}, {w}, {c}) here, not {np.shape(measured)}")
         sigma = (0.0 if operator.gram is not None else 1.0) if noise is None else noise
-        walk = self.walk(how, label, sampler="ancestral")
+        walk = self.walk(asked, sampler="ancestral")
 
         def work(rows: slice, denoiser: DenoiserBase, keys: dict[str, Any]) -> Tensor:
             shape, variance = (len(y[rows]), *self.model.spec.shape), (sigma / self.unit) ** 2
@@ -171,7 +160,7 @@ class Edits(EditBase):
                 denoiser, y[rows], operator, variance, walk.grid, shape, sampler=walk.sampler, **keys
             )
 
-        return self.drawn(work, len(y), walk, calls_of(walk), seed, label, batch, progress)
+        return self.drawn(work, len(y), walk, calls_of(walk), asked)
 
     def super_resolve(self, small: np.ndarray, factor: int, **options: Any) -> np.ndarray:
         """Draws of the pictures whose means over blocks of ``factor`` by ``factor`` pixels are these.
@@ -199,26 +188,22 @@ class Edits(EditBase):
         self,
         data: np.ndarray,
         strength: float = 0.5,
-        *,
-        seed: int = 0,
-        label: int | str | None = None,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """Something like each item: noised to ``t = strength T`` and back.
 
         Args:
             strength: 0 … 1: 0 leaves everything, 1 nothing.
         """
+        asked = Asked.of(common)
         x0, t = self.model.inside(data), self.time(strength)
-        walk = self.walk(how, label)
+        walk = self.walk(asked)
         grid = self.begun_at(walk, t)
 
         def work(rows: slice, denoiser: DenoiserBase, keys: dict[str, Any]) -> Tensor:
             return editing.vary(denoiser, x0[rows], t, grid, sampler=walk.sampler, **keys)
 
-        return self.drawn(work, len(x0), walk, calls_of(walk, grid), seed, label, batch, progress)
+        return self.drawn(work, len(x0), walk, calls_of(walk, grid), asked)
 
     def interpolate(
         self,
@@ -227,11 +212,7 @@ class Edits(EditBase):
         weights: Sequence[float] | int = _PATH,
         *,
         strength: float | None = None,
-        seed: int = 0,
-        label: int | str | None = None,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """Paths from each a to its b: (N, len(weights), …).
 
@@ -240,6 +221,7 @@ class Edits(EditBase):
             strength: None joins their noises, found as :meth:`invert` does; a number noises both to ``t = strength T`` and joins
                 what that gives [HO20 §4.3].
         """
+        asked = Asked.of(common)
         ends = [self.model.inside(x) for x in (a, b)]
         if ends[0].shape != ends[1].shape:
             raise UserError(f"a path has two ends: {len(ends[0])} items and {len(ends[1])} are no pairs")
@@ -247,7 +229,7 @@ class Edits(EditBase):
         n, k = len(ends[0]), len(w)
         x, y = (end.repeat_interleave(k, 0) for end in ends)
         walk, t = (
-            self.walk(how, label, None if strength is not None else self.reversible),
+            self.walk(asked, None if strength is not None else self.reversible),
             None if strength is None else self.time(strength),
         )
         grid = walk.grid if t is None else self.begun_at(walk, t)
@@ -259,53 +241,46 @@ class Edits(EditBase):
 
         calls = calls_of(walk, grid) * (1 if t is not None else 3)
         keys = [i // k for i in range(n * k)]  # all of a path are one sample
-        out = self.drawn(work, n * k, walk, calls, seed, label, batch, progress, keys)
+        out = self.drawn(work, n * k, walk, calls, asked, keys)
         return out.reshape(n, k, *out.shape[1:])
 
     def invert(
         self,
         data: np.ndarray,
-        *,
-        label: int | str | None = None,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """The noise that a deterministic sampler makes each item of: float32 (N, *E) as the network sees it.
 
         :meth:`decode` makes of it the item again, nearer the more steps there are. By default heun, in 50 steps each way.
         """
-        x0, walk = self.model.inside(data), self.walk(how, label, self.reversible)
+        asked = Asked.of(common)
+        x0, walk = self.model.inside(data), self.walk(asked, self.reversible)
 
         def work(rows: slice, denoiser: DenoiserBase, keys: dict[str, Any]) -> Tensor:
             return editing.invert(denoiser, x0[rows], walk.grid, sampler=walk.sampler, condition=keys["condition"])
 
-        return self.drawn(work, len(x0), walk, calls_of(walk), 0, label, batch, progress, outside=plain)
+        return self.drawn(work, len(x0), walk, calls_of(walk), asked, outside=plain)
 
     def decode(
         self,
         noise: np.ndarray,
-        *,
-        seed: int = 0,
-        label: int | str | None = None,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """What the model makes of given noise x_T, float32 (N, *E)."""
+        asked = Asked.of(common)
         if np.shape(noise)[1:] != self.model.spec.shape or not self.continuous:
             raise UserError(
                 f"noise to decode is of shape (N, {', '.join(map(str, self.model.spec.shape))}), in numbers"
             )
         x, walk = (
             torch.as_tensor(np.asarray(noise, np.float32), device=self.model.device),
-            self.walk(how, label, self.reversible),
+            self.walk(asked, self.reversible),
         )
 
         def work(rows: slice, denoiser: DenoiserBase, keys: dict[str, Any]) -> Tensor:
             return samplers.sample(denoiser, walk.sampler, walk.grid, tuple(x[rows].shape), start=x[rows], **keys)
 
-        return self.drawn(work, len(x), walk, calls_of(walk), seed, label, batch, progress)
+        return self.drawn(work, len(x), walk, calls_of(walk), asked)
 
     def mix(
         self,
@@ -314,10 +289,7 @@ class Edits(EditBase):
         weights: Sequence[float] | int = _PATH,
         *,
         n: int = 1,
-        seed: int = 0,
-        batch: int = 64,
-        progress: Progress | None = None,
-        **how: Any,
+        **common: Any,
     ) -> np.ndarray:
         """Samples on the way from one class to another, n paths of one noise each: (n, len(weights), …).
 
@@ -327,8 +299,11 @@ class Edits(EditBase):
         w = weights_of(weights)
         k = len(w)
         every = torch.tensor(w, dtype=torch.float64, device=self.model.device).repeat(n)
-        walk = self.walk(how, first)
-        shown = How.of(self.model, **how)
+        asked = Asked.of(common)
+        if asked.label is not None:
+            raise UserError("the two classes are the label here: leave label out")
+        asked = replace(asked, label=first)
+        walk, shown = self.walk(asked), How.of(self.model, **asked.how)
         if shown.autoguidance:
             raise UserError(
                 "between two classes there is no weaker model's mixture to be guided by: leave autoguidance out"
@@ -349,7 +324,7 @@ class Edits(EditBase):
         # Guidance and clipping are laid around the mixture, not around its parts.
         bare = replace(walk, denoiser=self.model.denoiser)
         keys = [i // k for i in range(n * k)]
-        out = self.drawn(work, n * k, bare, 2 * calls_of(walk), seed, first, batch, progress, keys)
+        out = self.drawn(work, n * k, bare, 2 * calls_of(walk), asked, keys)
         return out.reshape(n, k, *out.shape[1:])
 
     def _denoised(
@@ -358,10 +333,7 @@ class Edits(EditBase):
         strength: np.ndarray,
         method: str,
         walk: Walk,
-        seed: int,
-        label: int | str | None,
-        batch: int,
-        progress: Progress | None,
+        asked: Asked,
         keys: list[int],
     ) -> np.ndarray:
         grid, column = walk.grid, torch.tensor(strength, device=y.device).reshape(-1, *(1,) * (y.ndim - 1))
@@ -374,4 +346,4 @@ class Edits(EditBase):
             noise = float(strength[0]) if method == "matched" else column[rows]
             return editing.denoise(denoiser, y[rows], noise, grid, method=method, sampler=walk.sampler, **options)
 
-        return self.drawn(work, len(y), walk, calls_of(walk, grid), seed, label, batch, progress, keys)
+        return self.drawn(work, len(y), walk, calls_of(walk, grid), asked, keys)

@@ -70,14 +70,17 @@ class Desk:
                 results.append(work(seed=asked.seed + k, progress=told))
         return np.stack(results, 1)
 
-    def finish(self, drawn: np.ndarray, beside: Sequence[np.ndarray], said: dict[str, Any]) -> None:
-        """Writes what was drawn, (N, k, …), on a sheet with what stands beside it, and says so."""
+    def finish(
+        self, drawn: np.ndarray, beside: Sequence[np.ndarray], said: dict[str, Any], after: Sequence[np.ndarray] = ()
+    ) -> None:
+        """Writes what was drawn, (N, k, …), on a sheet between what stands before and after it, each (N, …), and says so."""
         codec = self.model.spec.codec
         for sentence in self.notes:
             console.say(sentence)
         rows, columns = drawn, drawn.shape[1]
         if self.target.suffix.lower() == ".png":
-            rows = np.concatenate([*(column[:, None] for column in beside), drawn], 1)
+            before, behind = ([column[:, None] for column in side] for side in (beside, after))
+            rows = np.concatenate([*before, drawn, *behind], 1)
             columns = rows.shape[1]
         flat = rows.reshape(-1, *rows.shape[2:])
         try:

@@ -57,6 +57,5 @@ def interpolate_(
     n = drawn.shape[1]
     drawn = drawn.reshape(len(a) * n, places, *drawn.shape[3:])
     # The ends as they were given stand around what was drawn.
-    last = b.repeat(n, 0)[:, None]
-    drawn = np.concatenate([drawn, last], 1) if desk.target.suffix.lower() == ".png" else drawn
-    desk.finish(drawn, (a.repeat(n, 0),), {"items": names, "places": places, "strength": strength})
+    ends = ([a.repeat(n, 0)], [b.repeat(n, 0)])
+    desk.finish(drawn, ends[0], {"items": names, "places": places, "strength": strength}, ends[1])

@@ -38,13 +38,10 @@ def mix_(
 
     from unstir.cli import console
     from unstir.cli.edit.desk import Desk
-    from unstir.errors import UserError
 
-    if asked.label is not None:
-        raise UserError("the two classes are the label here: leave --label out")
     desk = Desk.opened("mix", run, asked)
     with console.bar("mix", "network calls") as update:
         drawn: np.ndarray = desk.model.edit.mix(
-            first, second, places, n=asked.n, seed=asked.seed, progress=update, **asked.how
+            first, second, places, n=asked.n, seed=asked.seed, label=asked.label, progress=update, **asked.how
         )  # fmt: skip
     desk.finish(drawn, (), {"first": first, "second": second, "places": places})
