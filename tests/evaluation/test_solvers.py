@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from unstir import samplers
+from unstir.cli import opening
 from unstir.errors import UserError
 from unstir.evaluation import solvers
 from unstir.evaluation.report import solvers as shown
@@ -116,7 +117,7 @@ def test_without_data_only_the_solution_is_the_measure(model: Model) -> None:
 def test_the_command_stores_its_winner(digits_run: Path, tmp_path: Path, unstir: Callable[..., Any]) -> None:
     run = shutil.copytree(digits_run, tmp_path / "run")
     line = ("bench", "solvers", run, "--seconds", 1, "--calls", "2,4", "--way", "ddim uniform", "--way", "heun uniform")
-    ended = unstir(*line, "--data", "none", "--store", "--json")
+    ended = unstir(*line, "--pictures", 20, "--store", "--json")
     assert ended.code == 0, ended.err
     facts = json.loads(ended.out)
     best = facts["tried"][facts["winner"]]
@@ -128,6 +129,34 @@ def test_the_command_stores_its_winner(digits_run: Path, tmp_path: Path, unstir:
     assert {key: json.loads(ended.out)[key] for key in ("sampler", "steps", "spacing")} == json.loads(
         (run / "sampling.json").read_text()
     )
+
+
+def test_a_run_whose_data_are_gone_is_tried_all_the_same(
+    digits_run: Path, tmp_path: Path, unstir: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise UserError("no such folder")
+
+    monkeypatch.setattr(opening, "own_data", gone)
+    line = (
+        "bench",
+        "solvers",
+        digits_run,
+        "--seconds",
+        1,
+        "--calls",
+        "2",
+        "--way",
+        "ddim uniform",
+        "--out",
+        tmp_path / "x.html",
+    )
+    ended = unstir(*line, "--json")
+    assert ended.code == 0
+    assert "without held-out data: no such folder" in ended.err
+    assert json.loads(ended.out)["features"] == ""
+    ended = unstir(*line, "--data", "elsewhere")
+    assert (ended.code, ended.out) == (2, ""), "data that were named must be there"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +174,7 @@ def test_the_command_stores_its_winner(digits_run: Path, tmp_path: Path, unstir:
     ids=str,
 )
 def test_bad_input_is_one_line(digits_run: Path, unstir: Callable[..., Any], words: list[str], said: str) -> None:
-    ended = unstir("bench", "solvers", digits_run, "--data", "none", *words)
+    ended = unstir("bench", "solvers", digits_run, *words)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
     assert len(ended.err.splitlines()) == 1

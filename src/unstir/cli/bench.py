@@ -52,7 +52,8 @@ def solvers_(
     pictures: int
         How many samples are held against held-out data, for every way, instead of as many as the time allows.
     data: str
-        Where the data that the run was trained on is now; by default where it was. none: measure without data.
+        Where the data that the run was trained on is now; by default where it was. Where it is gone, ways are held against the
+        many-step solution alone.
     features: str
         What samples are compared in, as for unstir evaluate.
     precision: str
@@ -88,7 +89,13 @@ def solvers_(
         raise UserError(f"{page} is to be a page: give --out a name that ends in .html")
     runs.check_place(page)
     chosen = solvers.ways(model, _calls(calls) or solvers.CALLS, [_way(each) for each in way or []] or None)
-    dataset = None if data == "none" else own_data(model, data, same=True)
+    try:
+        dataset = own_data(model, data, same=True)
+    except UserError as error:
+        if data is not None:
+            raise
+        dataset = None
+        console.say(f"without held-out data: {error}")
     chosen = [replace(how, precision=precision or how.precision) for how in chosen]
     trials = solvers.try_ways(
         model, chosen, dataset, seconds=seconds, pictures=pictures, features=features, batch=batch, bar=console.bar

@@ -105,7 +105,7 @@ def sample_(
     """
     from dataclasses import asdict
 
-    from unstir import runs, samplers
+    from unstir import runs
     from unstir.cli import console
     from unstir.cli.listing import whole_numbers
     from unstir.cli.opening import open_model
@@ -117,34 +117,18 @@ def sample_(
     from unstir.runs.walks import How
     from unstir.training.engine import place_among_processes
 
-    if min(n or 64, batch, 1 if steps is None else steps) < 1 or n == 0:
-        raise UserError("-n, --steps and --batch must be at least 1")
     if n is not None and indices is not None:
         raise UserError("--indices names the samples, and -n counts them: leave one of the two out")
+    number = 64 if n is None else n
+    if min(number, batch, 1 if steps is None else steps) < 1:
+        raise UserError("-n, --steps and --batch must be at least 1")
     if times is not None and (steps is not None or spacing is not None):
         raise UserError("--times are the steps themselves: leave --steps and --spacing out")
-    chosen = whole_numbers(indices, "--indices") if indices is not None else list(range(n or 64))
+    chosen = list(range(number)) if indices is None else whole_numbers(indices, "--indices")
     model = open_model(run, weights=weights)
-    others = (
-        sampler,
-        steps,
-        spacing,
-        times,
-        indices,
-        clip,
-        guidance_interval,
-        rescale,
-        autoguidance,
-        precision,
-        weights,
-        vector,
-        like,
-        mask,
-    )
-    target = out or _default_target(
-        run, seed, label, guidance, others, ".png" if model.spec.kind == "image" else ".npy"
-    )
-    runs.check(target, codec=model.spec.codec, source=model.config.data.source if out else "")
+    codec = model.spec.codec
+    if out is not None:
+        runs.check(out, codec=codec, source=model.config.data.source)
     given: dict[str, Any] = {
         "sampler": sampler, "steps": steps, "spacing": spacing, "clip": clip,
         "guidance": guidance, "guidance_interval": interval_of(guidance_interval), "rescale": rescale,
@@ -154,16 +138,22 @@ def sample_(
         given["times"] = _times(times)
     elif spacing == "best":
         given |= {"spacing": None, "times": _best(model, steps)}
-    model.walk(**given)  # refused before anything is drawn
-    how = How.of(model, **given)
+    walk, how = model.walk(**given), How.of(model, **given)
     drawn = {"seed": seed, "label": label, **asdict(how)}
     conditions, said = shown.given(model, vector, like, mask)
     if how.autoguidance is not None:
         said["weaker"] = model_hash(weaker(how.autoguidance))
-    job = Job(
-        target, chosen, batch, {"model": model_hash(model), **drawn, **said}, model.spec.codec,
-        len(model.spec.classes) if label == "each" else None,
-    )  # fmt: skip
+    if out is None:
+        plain = {"seed": seed, "label": label, **asdict(How.of(model, guidance=guidance)), "weights": "ema"}
+        other = {key: value for key, value in {**drawn, **said, "weights": weights}.items() if plain.get(key) != value}
+        other |= {} if indices is None else {"indices": chosen}
+        suffix = ".png" if codec.kind == "image" else ".npy"
+        target = _default_target(run, seed, label, guidance, other, suffix)
+        runs.check(target, codec=codec)
+    else:
+        target = out
+    columns = len(model.spec.classes) if label == "each" else None
+    job = Job(target, chosen, batch, {"model": model_hash(model), **drawn, **said}, codec, columns)
     rank, world = place_among_processes()
     try:
         with console.bar("sampling", "samples") as update:
@@ -178,8 +168,8 @@ def sample_(
     if rank:
         return
     console.say(f"{model.weights} weights after {model.images:,} images; {how.walked}")
-    if samplers.get(how.sampler).calls(how.steps) is not None:
-        console.say(how.grid(model.denoiser.process).describe(model.denoiser.process.schedule))
+    if walk.sampler.calls(walk.grid.steps) is not None:  # else it chose times of its own
+        console.say(walk.grid.describe(model.denoiser.process.schedule))
     kept = f", {len(chosen) - new} of them from before or by other processes" if new < len(chosen) else ""
     console.say(f"{len(chosen)} samples in {target}{kept}")
     if json:
@@ -210,13 +200,13 @@ def _best(model, steps: int | None) -> list[float]:
 
 
 def _default_target(
-    run: Path, seed: int, label: str | None, guidance: float, others: tuple[object, ...], suffix: str
+    run: Path, seed: int, label: str | None, guidance: float, other: dict[str, Any], suffix: str
 ) -> Path:
-    """A name in the run that tells apart what was asked for: what has no place in it, by a checksum."""
+    """A place in the run that tells apart what was asked for: all that is not usual by a checksum."""
+    import json
     import zlib
 
     name = f"seed-{seed}" + (f"-label-{label}".replace("/", "-") if label else "")
     name += f"-guidance-{guidance:g}" if guidance != 1 else ""
-    usual = (None, None, None, None, None, "auto", None, 0.0, None, None, "ema", None, None, None)
-    name += f"-{zlib.crc32(repr(others).encode()):08x}" if others != usual else ""
+    name += f"-{zlib.crc32(json.dumps(other, sort_keys=True).encode()):08x}" if other else ""
     return (run if run.is_dir() else run.parent) / "samples" / f"{name}{suffix}"

@@ -36,15 +36,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """What the words among an evaluation's options may be; None, where it may stand, is the default."""
 
+SAMPLED = {
+    "sampler": "sampler", "sample_steps": "steps", "sample_spacing": "spacing", "sample_times": "times",
+    **{name: name for name in ("clip", "label", "guidance", "guidance_interval", "rescale", "autoguidance", "precision")},
+}  # fmt: skip
+"""What is asked of samples, and the name of the same in :class:`unstir.evaluation.sampling.Sampling`."""
+
 _HOW_SAMPLES = {
     **dict.fromkeys(("features", "input_range"), "what samples are compared in"),
-    **dict.fromkeys(
-        (
-            *("sampler", "sample_steps", "sample_spacing", "sample_times", "clip", "label"),
-            *("guidance", "guidance_interval", "rescale", "autoguidance", "precision"),
-        ),
-        "how samples are drawn",
-    ),
+    **dict.fromkeys(SAMPLED, "how samples are drawn"),
 }
 """What means nothing where no samples are drawn."""
 
@@ -181,32 +181,11 @@ class Asked:
         if not self.of_samples:
             return self
         how = self.sampling(model)
-        return replace(
-            self,
-            sampler=how.sampler,
-            sample_steps=how.steps,
-            sample_spacing=how.spacing,
-            sample_times=how.times,
-            precision=how.precision,
-        )
+        return replace(self, **{name: getattr(how, said) for name, said in SAMPLED.items()})
 
     def sampling(self, model: Model) -> Sampling:
         """How the samples are drawn."""
-        return Sampling.of(
-            model,
-            sampler=self.sampler,
-            steps=self.sample_steps,
-            spacing=self.sample_spacing,
-            times=self.sample_times,
-            clip=self.clip,
-            label=self.label,
-            guidance=self.guidance,
-            guidance_interval=self.guidance_interval,
-            rescale=self.rescale,
-            autoguidance=self.autoguidance,
-            precision=self.precision,
-            seed=self.seed,
-        )
+        return Sampling.of(model, seed=self.seed, **{said: getattr(self, name) for name, said in SAMPLED.items()})
 
     def _fits(self, model: Model) -> bool:
         return self.stepped and (bool(self.variance) or model.denoiser.variance == "analytic")

@@ -24,7 +24,7 @@ import torch
 from unstir.data import Dataset
 from unstir.errors import UserError
 from unstir.evaluation import fields
-from unstir.evaluation.asked import Answers, Asked
+from unstir.evaluation.asked import SAMPLED, Answers, Asked
 from unstir.evaluation.extractors.base import identity
 from unstir.runs import Model
 from unstir.runs.checkpoint import write_aside
@@ -221,7 +221,7 @@ def question(receipt: Receipt) -> tuple[Asked, str | None]:
     data = asked.pop("data", None)
     drawn = receipt.get("sampling") or {}
     # Receipts from before a run could choose leave open what was the default then: how samples were drawn says it.
-    for name, said in (("sampler", "sampler"), ("sample_steps", "steps"), ("sample_spacing", "spacing")):
+    for name, said in SAMPLED.items():
         if asked.get(name) is None and drawn.get(said) is not None:
             asked[name] = drawn[said]
     return Asked.from_json(asked), data
