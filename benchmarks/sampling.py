@@ -1,8 +1,9 @@
 """Sampling: what a sampler costs beside its network, and a walk of ours beside diffusers' with the very same network.
 
-First each sampler draws a batch with one of our presets, and the time outside the network is given as a share of the whole.
-Then one walk of ours and one of diffusers' pipeline in turn, A B A B …: the same architecture, the same weights, the same number of
-network calls. Times are medians, ratios medians of the ratios within a round.
+First one network call of one of our presets in each precision and layout, and the noise of one step. Then each sampler draws a
+batch with it, and the time outside the network is given as a share of the whole. Then one walk of ours and one of diffusers'
+pipeline in turn, A B A B …: the same architecture, the same weights, the same number of network calls. Times are medians, ratios
+medians of the ratios within a round.
 
     python benchmarks/sampling.py --preset small-32 --batch 64
 """
@@ -23,6 +24,7 @@ from unstir.denoisers import Autocast, Clipped, Denoiser, DenoiserBase
 from unstir.networks import UNet
 from unstir.networks.layout import lay_out
 from unstir.networks.unet2d import to_unet2d
+from unstir.noise import NoiseSource
 from unstir.processes import Gaussian
 from unstir.samplers import Grid
 from unstir.schedules import LinearBeta
@@ -52,6 +54,29 @@ def network_of(preset: str) -> tuple[UNet, tuple[int, int, int]]:
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     return network, (config.in_channels, size, size)
+
+
+def forms(arguments: argparse.Namespace) -> None:
+    """One network call in each precision and layout, in turn, and the normal numbers of a step."""
+    network, shape = network_of(arguments.preset)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    x, t = torch.randn(arguments.batch, *shape), torch.full((arguments.batch,), 500.0)
+    source = NoiseSource(0, range(arguments.batch))
+    layouts = {"contiguous": torch.contiguous_format, "as the network likes it": network.memory_format}
+    seconds: dict[str, list[float]] = {}
+    for _ in range(arguments.rounds + 1):
+        for precision in ("float32", "bfloat16"):
+            for layout, memory_format in layouts.items():
+                lay_out(network, memory_format)
+                begin = clock()
+                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                    network(x, t)
+                seconds.setdefault(f"{precision}, {layout}", []).append(clock() - begin)
+        begin = clock()
+        source.normal(shape, "step", 1)
+        seconds.setdefault("normal numbers of a step", []).append(clock() - begin)
+    for name, times in seconds.items():
+        print(f"{name:38} {1e3 * median(times[1:]):8.1f} ms")
 
 
 def overhead(arguments: argparse.Namespace) -> None:
@@ -141,6 +166,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_memory()  # as the command line does
+    forms(arguments)
     overhead(arguments)
     beside(arguments)
 
