@@ -94,6 +94,29 @@ def test_rows_of_scale_1_stay_bitwise_conditional_beside_others(kind: str) -> No
         assert torch.equal(getattr(guided, form)[rows], getattr(cond, form)[rows]), form
 
 
+@KINDS
+def test_guidance_inside_guidance_gives_each_row_what_it_has_alone(kind: str) -> None:
+    """Also where the outer one asks about some rows only, and the inner one has a scale and an interval for each of them."""
+    _, denoiser, x, t, condition = _toy(kind=kind)
+    x, weak = x.double(), _toy(kind=kind)[1]
+    inner, outer = torch.tensor([2.0, 1.0, 0.5, 3.0]), torch.tensor([1.0, 4.0, 3.0, 0.0])
+    low, high = torch.tensor([0.0, 0.0, 3.0, 0.0]), torch.tensor([100.0, 100.0, 3.1, 100.0])
+
+    def nested(rows: slice) -> DenoiserBase:
+        autoguided = Autoguided(denoiser, weak, inner[rows], interval=(low[rows], high[rows]))
+        return Guided(autoguided, outer[rows])
+
+    together = nested(slice(0, 4)).predict(x, t, condition)
+    for i in range(4):
+        row = slice(i, i + 1)
+        alone = nested(row).predict(x[row], t[row], condition.select(torch.tensor([i])))
+        for form in ("x0", "eps", "v"):
+            torch.testing.assert_close(getattr(together, form)[row], getattr(alone, form), rtol=1e-10, atol=1e-10)
+    whole = nested(slice(0, 4))
+    whole.predict(x, t, condition)
+    assert len(whole.denoiser.scale) == 4  # selecting rows took none away
+
+
 def test_the_guided_pair_makes_x_t() -> None:
     _, denoiser, x, t, condition = _toy()
     x = x.double()

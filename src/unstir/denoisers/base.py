@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,11 @@ class DenoiserBase(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not predict")
 
+    def select(self, rows: Tensor) -> DenoiserBase:
+        """The same denoiser for these rows of its batch alone; rows are numbers, (b,). It differs where something is set for each
+        sample, such as a scale."""
+        return self
+
 
 class Around(DenoiserBase):
     """Base of those that are laid around a denoiser and change what it says; its chain and its times are theirs."""
@@ -51,6 +57,20 @@ class Around(DenoiserBase):
         self.denoiser = denoiser
         self.process = denoiser.process
         self.consecutive, self.whole_times = denoiser.consecutive, denoiser.whole_times
+
+    by_row: ClassVar[tuple[str, ...]] = ()
+    """The attributes that may hold something for each sample: a tensor (B,), a pair of such, or a condition."""
+
+    def select(self, rows: Tensor) -> Self:
+        part = copy.copy(self)
+        # A copied module shares its table of submodules with the original, and would change it there.
+        part._modules = {
+            name: module.select(rows) if isinstance(module, DenoiserBase) else module
+            for name, module in self._modules.items()
+        }
+        for name in self.by_row:
+            setattr(part, name, _rows(getattr(self, name), rows))
+        return part
 
 
 class Denoiser(DenoiserBase):
@@ -127,6 +147,14 @@ class Denoiser(DenoiserBase):
         t = times_for(x_t, t)
         raw, spread = self.raw(x_t, t, condition)
         return self.interpret(raw, spread, x_t, t)
+
+
+def _rows(value: Any, rows: Tensor) -> Any:
+    if isinstance(value, Condition):
+        return value.select(rows)
+    if isinstance(value, tuple):
+        return tuple(_rows(end, rows) for end in value)
+    return value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value
 
 
 def times_for(x_t: LeadingB, t: RowTimes) -> Rows64:

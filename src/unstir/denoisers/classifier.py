@@ -39,6 +39,8 @@ class ClassifierGuided(Around):
         ValueError: on a prediction about bits or symbols, and for a classifier that gives no gradient.
     """
 
+    by_row = ("scale", "interval")
+
     def __init__(
         self,
         denoiser: DenoiserBase,

@@ -36,6 +36,8 @@ class Extrapolated(Around, ABC):
         ValueError: for an interval that does not rise, a rescale outside 0 … 1, or one of bits and symbols.
     """
 
+    by_row = ("scale", "interval", "rescale")
+
     def __init__(
         self,
         denoiser: DenoiserBase,
@@ -67,14 +69,15 @@ class Extrapolated(Around, ABC):
         rows = ((w != 1) & acts(self.interval, self.process.schedule, cond.t)).nonzero().squeeze(1)
         if not self.guides(condition) or len(rows) == 0:
             return cond
-        base = _in_form(self.base(x_t[rows], cond.t[rows], (condition or Condition()).select(rows)), form)
+        part = self.select(rows)  # what is guided may itself have a scale for each sample
+        base = _in_form(part.base(x_t[rows], cond.t[rows], (condition or Condition()).select(rows)), form)
         moved = base + _column(w[rows], said) * (said[rows] - base)
         phi = _rows_of(self.rescale, said, len(x_t))[rows]
         if bool((phi != 0).any()):
             if not isinstance(cond, Prediction):
                 raise ValueError("only predictions of real numbers can be rescaled: bits and symbols have no spread")
-            part = replace(cond, x_t=x_t[rows], t=cond.t[rows], **{form: said[rows]})
-            moved = _in_form(_rescaled(part, replace(part, **{form: moved}), phi), form)
+            own = replace(cond, x_t=x_t[rows], t=cond.t[rows], **{form: said[rows]})
+            moved = _in_form(_rescaled(own, replace(own, **{form: moved}), phi), form)
         return replace(cond, **{form: said.index_copy(0, rows, moved)})
 
 

@@ -23,6 +23,8 @@ class Mixed(Around):
             goes past either end.
     """
 
+    by_row = ("weight", "other")
+
     def __init__(self, denoiser: DenoiserBase, other: Condition, weight: float | Rows | Scalar) -> None:
         super().__init__(denoiser)
         self.other, self.weight = other, weight

@@ -55,7 +55,8 @@ def read(model: Model, sources: Sequence[str | Path], *, size: tuple[int, int] |
     if not parts:
         raise UserError("nothing was given to edit: name pictures or a folder of them, or items of the held-out data")
     x = np.concatenate([part.x for part in parts])
-    return Given(x, [n for part in parts for n in part.names], [line for part in parts for line in part.log])
+    said = dict.fromkeys(line for part in parts for line in part.log)  # what holds of every source is said once
+    return Given(x, [n for part in parts for n in part.names], list(said))
 
 
 def masks(model: Model, named: str | Path, count: int) -> np.ndarray:
