@@ -27,8 +27,8 @@ from unstir.data.codec import LEVELS
 from unstir.evaluation import extractors
 from unstir.evaluation.quality import Reference, measure
 from unstir.evaluation.sampling import Drawn, Sampling
-from unstir.evaluation.sets.distances import frechet_distance, kernel_distance
-from unstir.evaluation.sets.manifold import precision_recall
+from unstir.sets.distances import frechet_distance, kernel_distance
+from unstir.sets.manifold import precision_recall
 
 
 def main() -> None:

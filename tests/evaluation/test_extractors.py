@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from unstir.data import DataSpec, load, to_float
 from unstir.errors import UserError
 from unstir.evaluation.extractors import FITTED, Components, Extractor, RandomFilters, cached, find
-from unstir.evaluation.sets.distances import frechet_distance, moments
-from unstir.evaluation.sets.manifold import precision_recall
+from unstir.sets.distances import frechet_distance, moments
+from unstir.sets.manifold import precision_recall
 
 
 def _distance(features: Extractor, first: torch.Tensor, second: torch.Tensor) -> float:

@@ -22,7 +22,7 @@ from unstir.data import Dataset, DataSpec, Split, load
 from unstir.data.codec import Codec, Scaling
 from unstir.errors import UserError
 from unstir.evaluation.extractors import classifier, find
-from unstir.evaluation.sets.distances import frechet_distance
+from unstir.sets.distances import frechet_distance
 
 
 @pytest.fixture(scope="module")

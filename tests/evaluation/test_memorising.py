@@ -16,7 +16,7 @@ from unstir.data.codec import Codec
 from unstir.data.split import content_split, row_hashes
 from unstir.errors import UserError
 from unstir.evaluation.memorising import Memorising, measure
-from unstir.evaluation.sets import nearest, newness
+from unstir.sets import nearest, newness
 
 SIDE, TRAINING, HELDOUT, SAMPLES = 6, 300, 200, 100
 SPEC = DataSpec("image", (1, SIDE, SIDE), True, (), "made", "", "")

@@ -17,9 +17,9 @@ from unstir.errors import UserError
 from unstir.evaluation import extractors, quality
 from unstir.evaluation.extractors import Components
 from unstir.evaluation.sampling import Sampling, draw
-from unstir.evaluation.sets.distances import frechet_distance, kernel_distance
-from unstir.evaluation.sets.manifold import precision_recall
 from unstir.runs import Model, dataset, heldout, load, training
+from unstir.sets.distances import frechet_distance, kernel_distance
+from unstir.sets.manifold import precision_recall
 
 
 def measured(model: Model, samples: int, seed: int = 0, held: Split | None = None) -> quality.Quality:

@@ -24,10 +24,10 @@ from unstir.denoisers import Denoiser
 from unstir.errors import UserError
 from unstir.evaluation import score
 from unstir.evaluation.score import Scores
-from unstir.evaluation.sets.auroc import auroc
 from unstir.noise import NoiseSource
 from unstir.processes import Categorical
 from unstir.runs import Model
+from unstir.sets.auroc import auroc
 
 
 def dataset(model: Model, x: np.ndarray, labels: np.ndarray | None = None, classes: tuple[str, ...] = ()) -> Dataset:

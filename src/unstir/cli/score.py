@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from unstir.data import Split
     from unstir.evaluation.score import Scores
-    from unstir.evaluation.sets.auroc import Auroc
+    from unstir.sets.auroc import Auroc
 
 
 def score_(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unstir.data import Split
-from unstir.evaluation.sets.nearest import PAIRS, nearly_equal
+from unstir.sets.nearest import PAIRS, nearly_equal
 
 NEAR = 0.05
 """Training pictures are nearly equal within this share of a held-out picture's median distance to its nearest."""

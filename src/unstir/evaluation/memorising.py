@@ -29,9 +29,9 @@ from unstir.data import DataSpec, Split, contact_sheet
 from unstir.data.split import duplicates, row_hashes
 from unstir.errors import UserError
 from unstir.evaluation.duplicates import Duplicates, repeated
-from unstir.evaluation.sets.nearest import Rows, neighbours
-from unstir.evaluation.sets.newness import Newness, compare, conformal
-from unstir.evaluation.sets.resampling import shuffled
+from unstir.sets.nearest import Rows, neighbours
+from unstir.sets.newness import Newness, compare, conformal
+from unstir.sets.resampling import shuffled
 
 ALARM = 0.01
 """The chance that all tests together raise an alarm at samples as new as held-out items."""
@@ -240,7 +240,7 @@ def measure(
     """The nearest training item of every sample, and of at most 2,000 held-out items, in two spaces.
 
     The first space is what networks see (of bits and symbols the number of places that differ), the second the extractor's.
-    Training items that are there several times count once. In each space both tests of :mod:`~unstir.evaluation.sets.newness`
+    Training items that are there several times count once. In each space both tests of :mod:`~unstir.sets.newness`
     ask whether samples are nearer, by the ratio; the four together raise an alarm by chance once in a hundred times (Bonferroni),
     whatever the data.
 

@@ -15,16 +15,16 @@ from unstir.errors import UserError
 from unstir.evaluation import extractors
 from unstir.evaluation.extractors import Extractor
 from unstir.evaluation.sampling import Drawn
-from unstir.evaluation.sets.distances import (
+from unstir.runs import Model
+from unstir.sets.distances import (
     extrapolated_frechet,
     frechet_distance,
     frechet_from,
     kernel_distance,
     moments,
 )
-from unstir.evaluation.sets.manifold import precision_recall
-from unstir.evaluation.sets.resampling import bootstrap_interval, halves
-from unstir.runs import Model
+from unstir.sets.manifold import precision_recall
+from unstir.sets.resampling import bootstrap_interval, halves
 
 Progress = Callable[[int, int], None]
 

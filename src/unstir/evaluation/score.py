@@ -24,13 +24,13 @@ from torch import Tensor
 
 from unstir.data import Dataset, Split
 from unstir.data.split import row_hashes
+from unstir.data.unit import unit_of
 from unstir.denoisers import DenoiserBase, Prediction, PredictionBase
 from unstir.errors import UserError
-from unstir.evaluation.likelihood import unit_of
-from unstir.evaluation.sets.auroc import Auroc, auroc
 from unstir.evaluation.yardsticks import encoded
 from unstir.runs import Model
 from unstir.samplers import DDIM
+from unstir.sets.auroc import Auroc, auroc
 
 SCORES = ("bits", "typicality", "reconstruction")
 LOG_SNRS = (2.0, 0.0, -2.0)
@@ -83,7 +83,7 @@ class Scores:
         return [(self.names[i], float(column[i])) for i in np.argsort(-column, kind="stable")[:number]]
 
     def apart(self, strange: Sequence[str]) -> dict[str, Auroc]:
-        """How well each score tells items of these classes from all others: see :func:`~unstir.evaluation.sets.auroc.auroc`.
+        """How well each score tells items of these classes from all others: see :func:`~unstir.sets.auroc.auroc`.
 
         Raises:
             UserError: as :func:`check_strange`, and where there are fewer than two items on a side.

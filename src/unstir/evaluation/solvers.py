@@ -17,9 +17,9 @@ from unstir.errors import UserError
 from unstir.evaluation import extractors, quality
 from unstir.evaluation.asked import Bar, silent
 from unstir.evaluation.sampling import Sampling, draw
-from unstir.evaluation.sets.distances import frechet_from
-from unstir.evaluation.sets.resampling import bootstrap_interval
 from unstir.runs import Model
+from unstir.sets.distances import frechet_from
+from unstir.sets.resampling import bootstrap_interval
 
 CALLS = (5, 8, 10, 15, 20, 30, 50)
 """Network calls for a sample that ways are compared at, unless told otherwise."""

@@ -17,7 +17,6 @@ from unstir.bound import mean_interval, variational_bound
 from unstir.data import Dataset, Split, contact_sheet
 from unstir.denoisers import Clipped
 from unstir.evaluation.extractors import RandomFilters
-from unstir.evaluation.sets.distances import frechet_distance
 from unstir.networks import presets
 from unstir.noise import NoiseSource
 from unstir.reproduce import DataMissing
@@ -26,6 +25,7 @@ from unstir.reproduce.plots import figure
 from unstir.reproduce.table import Figure, Row, Table
 from unstir.runs import Model
 from unstir.schedules import LinearBeta
+from unstir.sets.distances import frechet_distance
 
 TITLE = "What to predict and what to make small: held-out bits/dim and sample quality, both lower is better"
 

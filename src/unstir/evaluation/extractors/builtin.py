@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unstir.evaluation.extractors.base import Fit, identity
-from unstir.evaluation.sets.distances import moments
+from unstir.sets.distances import moments
 
 FILTERS, SIDE = 64, 3
 KEPT = 32

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unstir.evaluation.sets import manifold
-from unstir.evaluation.sets.manifold import Overlap, precision_recall
+from unstir.sets import manifold
+from unstir.sets.manifold import Overlap, precision_recall
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

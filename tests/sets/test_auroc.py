@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unstir.evaluation.sets.auroc import auroc
+from unstir.sets.auroc import auroc
 
 
 @pytest.mark.parametrize("ties", [False, True])

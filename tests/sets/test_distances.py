@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from unstir.evaluation.sets import distances
-from unstir.evaluation.sets.distances import (
+from unstir.sets import distances
+from unstir.sets.distances import (
     discrepancy,
     extrapolated_frechet,
     frechet_distance,
     kernel_distance,
     moments,
 )
-from unstir.evaluation.sets.resampling import halves
+from unstir.sets.resampling import halves
 
 F64 = torch.float64
 

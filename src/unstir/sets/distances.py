@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unstir.evaluation.sets.resampling import shuffled
+from unstir.sets.resampling import shuffled
 
 BLOCK = 1 << 20
 """Pairs held at once: 8 MB in float64, which is quickest, and 10,000 × 10,000 fit anywhere."""
@@ -55,7 +55,7 @@ def frechet_distance(a: Tensor | Moments, b: Tensor | Moments) -> float:
     first, so directions without width (fewer samples than features) add no square roots of rounding errors.
 
     It is biased upwards, by about a constant over the number of samples: compare numbers of equal counts, beside the distance
-    of two :func:`~unstir.evaluation.sets.resampling.halves` of the data.
+    of two :func:`~unstir.sets.resampling.halves` of the data.
 
     Args:
         a, b: features (N, F), two rows at least, or their mean (F,) and covariance (F, F).

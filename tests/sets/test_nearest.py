@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unstir.evaluation.sets import nearest
-from unstir.evaluation.sets.nearest import Rows, nearly_equal, neighbours
+from unstir.sets import nearest
+from unstir.sets.nearest import Rows, nearly_equal, neighbours
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from unstir.evaluation.sets.distances import frechet_distance, kernel_distance
-from unstir.evaluation.sets.manifold import precision_recall
-from unstir.evaluation.sets.resampling import bootstrap_interval, halves
+from unstir.sets.distances import frechet_distance, kernel_distance
+from unstir.sets.manifold import precision_recall
+from unstir.sets.resampling import bootstrap_interval, halves
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

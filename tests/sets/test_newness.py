@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unstir.evaluation.sets import newness
-from unstir.evaluation.sets.newness import compare, conformal, rank_test, tail_test
+from unstir.sets import newness
+from unstir.sets.newness import compare, conformal, rank_test, tail_test
 
 
 def orders(n: int, m: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unstir.evaluation.sets.distances import BLOCK, alike, checked
+from unstir.sets.distances import BLOCK, alike, checked
 
 _ROUNDING = 1e-12
 

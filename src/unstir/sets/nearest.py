@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unstir.evaluation.sets.distances import BLOCK
+from unstir.sets.distances import BLOCK
 
 Rows = Callable[[np.ndarray], Tensor]
 """Indices (B,) to what stands there, (B, F): real numbers."""
