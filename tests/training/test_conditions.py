@@ -22,8 +22,8 @@ from unstir.errors import UserError
 from unstir.noise import NoiseSource
 from unstir.runs import Model, Run, load
 from unstir.training import session
+from unstir.training.batches import hidden
 from unstir.training.engine import Engine
-from unstir.training.loop import hidden
 from unstir.training.resolve import resolve
 from unstir.training.session import Session
 

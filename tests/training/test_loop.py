@@ -21,8 +21,9 @@ from unstir.errors import UserError
 from unstir.noise import NoiseSource
 from unstir.runs import Model
 from unstir.runs.config import TimesConfig
-from unstir.training import loop
-from unstir.training.loop import Trainer, draw_times
+from unstir.training import batches, loop
+from unstir.training.batches import draw_times
+from unstir.training.loop import Trainer
 
 
 class Seen:
@@ -82,10 +83,10 @@ def test_labels_stay_with_their_pictures() -> None:
 
 def test_the_order_follows_the_seed() -> None:
     images = np.arange(100)
-    first, second = loop._order(images, 100, 0), loop._order(images, 100, 1)
+    first, second = batches._order(images, 100, 0), batches._order(images, 100, 1)
     assert sorted(first) == sorted(second) == list(range(100))
     assert (first != second).any()
-    assert (first == loop._order(images, 100, 0)).all()
+    assert (first == batches._order(images, 100, 0)).all()
 
 
 def test_uniform_times_cover_1_to_T_alike() -> None:
