@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from tests import small
+from unstir.bound.interval import within
 from unstir.evaluation import receipt, report
 from unstir.evaluation.asked import silent
-from unstir.evaluation.report import axes, bits, films, markup
+from unstir.evaluation.report import axes, bits, films
 from unstir.evaluation.report.measured import LENGTHS, measure
 from unstir.runs import Run, dataset, load
 
@@ -67,8 +68,8 @@ def test_distances_are_those_that_their_command_measures(text: str, unstir: Comm
     values = json.loads(ended.out)["quality"]["values"]
     seconds, frechet, kernel = found["50 steps"]
     assert float(seconds) > 0
-    assert frechet == markup.within(values["frechet"], values["frechet_half"])
-    assert kernel == markup.within(values["kernel"], 1.96 * values["kernel_error"])
+    assert frechet == within(values["frechet"], values["frechet_half"])
+    assert kernel == within(values["kernel"], 1.96 * values["kernel_error"])
     assert float(found["held-out data"][1]) == pytest.approx(values["frechet_heldout"], abs=1e-4)
 
 
@@ -176,10 +177,10 @@ def test_labels_are_short(value: float, said: str) -> None:
 
 
 def test_an_interval_decides_how_many_digits_are_said() -> None:
-    assert markup.within(4.76158, 0.0753) == "4.762 ± 0.075"
-    assert markup.within(-0.0000042, 0.00041) == "0.00000 ± 0.00041"
-    assert markup.within(1234.5, 321.0) == "1,234 ± 321"
-    assert markup.within(1.5, math.inf) == "1.5000 ± inf"
+    assert within(4.76158, 0.0753) == "4.762 ± 0.075"
+    assert within(-0.0000042, 0.00041) == "0.00000 ± 0.00041"
+    assert within(1234.5, 321.0) == "1,234 ± 321"
+    assert within(1.5, math.inf) == "1.5000 ± inf"
 
 
 def test_films_go_from_data_to_noise_and_back(points_run: Path) -> None:

@@ -39,3 +39,9 @@ def student(z: float, freedom: float) -> float:
     within = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, angle)])
     place = int(torch.searchsorted(within, math.erf(z / math.sqrt(2)) * within[-1]))
     return math.sqrt(freedom) * math.tan(float(angle[min(place, len(angle) - 1)]))
+
+
+def within(value: float, half: float) -> str:
+    """A number and half of its interval, to two digits of the latter."""
+    digits = max(0, 1 - math.floor(math.log10(half))) if 0 < half < math.inf else 4
+    return f"{round(value, digits) + 0.0:,.{digits}f} ± {half:,.{digits}f}".replace("-", "−")

@@ -106,6 +106,15 @@ class Codec:
         scaling = self.scaling or _AS_IT_IS
         return scaling.outside(z if self.kind == "points" else np.moveaxis(z, 1, -1))
 
+    def rows(self, x: Tensor) -> Tensor:
+        """What a network sees as rows of numbers (N, F) to measure distances between: of bits and symbols, ``|x - y|²`` counts the
+        places that differ."""
+        import torch
+
+        if self.kind == "symbols":  # one-hot rows differ twice where symbols do: half a square each
+            x = torch.nn.functional.one_hot(x, self.symbols or -1) * 0.5**0.5
+        return x.flatten(1)
+
     def levels(self, x: np.ndarray) -> np.ndarray:
         """Pictures as uint8 (N, H, W, C), to be looked at or saved: levels as they are; real pictures from black at 2 root mean
         squares below the mean to white at 2 above.

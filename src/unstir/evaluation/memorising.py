@@ -29,15 +29,12 @@ from unstir.data import DataSpec, Split, contact_sheet
 from unstir.data.split import duplicates, row_hashes
 from unstir.errors import UserError
 from unstir.evaluation.duplicates import Duplicates, repeated
-from unstir.sets.nearest import Rows, neighbours
+from unstir.sets.nearest import NEXT, Rows, standing_out
 from unstir.sets.newness import Newness, compare, conformal
 from unstir.sets.resampling import shuffled
 
 ALARM = 0.01
 """The chance that all tests together raise an alarm at samples as new as held-out items."""
-
-NEXT = 10
-"""How many different training items after the nearest make the scale."""
 
 _HELDOUT = 2_000  # held-out items that are looked at
 _SHOWN = 20  # suspects
@@ -282,10 +279,7 @@ def measure(
         return training.names[i] if i < len(training) else heldout.names[i - len(training)]
 
     def numbers(data: np.ndarray) -> Tensor:
-        given = inside(data).cpu()
-        if kind == "symbols":  # one-hot rows differ twice where symbols do: half a square each
-            given = torch.nn.functional.one_hot(given, training.codec.symbols or -1) * 0.5**0.5
-        return given.flatten(1)
+        return training.codec.rows(inside(data).cpu())
 
     n, own = len(samples), _OWN.get(kind, "places")
     seen, known, held = (x.cpu().numpy() for x in (sample_features, training_features, heldout_features))
@@ -346,15 +340,9 @@ def _space(
         parts = [drawn(index[~late])] if not late.all() else []
         return torch.cat([*parts, kept(control[index[late] - n])] if late.any() else parts)
 
-    k = min(NEXT + 1, len(among))
-    found, squares = neighbours(both, n + len(control), kept, among, k, progress=progress)
-    far = squares if name == "places" else np.sqrt(squares)  # squares count the places that differ
-    beyond = far[:, 1:].mean(1)
-    # Where the next are no farther, nothing stands out: features may be equal where items are not.
-    ratio = np.divide(far[:, 0], beyond, out=np.ones(len(far)), where=beyond > 0)
-    (distance, heldout_distance), (ratio, heldout_ratio) = np.split(far[:, 0], [n]), np.split(ratio, [n])
+    found = standing_out(both, n + len(control), kept, among, squared=name == "places", progress=progress)
+    (nearest, _), (distance, heldout_distance), (ratio, heldout_ratio) = (np.split(each, [n]) for each in found)
     p = conformal(ratio, heldout_ratio)
-    nearest = found[:n, 0]
     suspects = tuple(
         Suspect(int(i), named(int(nearest[i])), float(distance[i]), float(ratio[i]), float(p[i]))
         for i in np.lexsort([distance, ratio])[:_SHOWN]

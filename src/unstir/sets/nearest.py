@@ -13,6 +13,9 @@ from unstir.sets.distances import BLOCK
 Rows = Callable[[np.ndarray], Tensor]
 """Indices (B,) to what stands there, (B, F): real numbers."""
 
+NEXT = 10
+"""How many different items after the nearest make the scale of a ratio."""
+
 PAIRS = 10_000
 """Nearly equal pairs after which no more are looked for."""
 
@@ -66,6 +69,32 @@ def neighbours(
         if progress:
             progress(int(block[-1]) + 1, count)
     return found, squares
+
+
+def standing_out(
+    new: Rows,
+    count: int,
+    old: Rows,
+    among: np.ndarray,
+    *,
+    squared: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How much nearer each new item is to one old item than to the next: ``distance to the nearest / mean of the next 10``.
+
+    Args:
+        new, count, old, among, progress: as of :func:`neighbours`; ``among`` are different from one another, two at least.
+        squared: the distance is ``|x - y|²``, which of bits counts the places that differ.
+
+    Returns:
+        The nearest old item's index, its distance, and the ratio, each (count,).
+    """
+    found, squares = neighbours(new, count, old, among, min(NEXT + 1, len(among)), progress=progress)
+    far = squares if squared else np.sqrt(squares)
+    beyond = far[:, 1:].mean(1)
+    # Where the next are no farther, nothing stands out: features may be equal where items are not.
+    ratio = np.divide(far[:, 0], beyond, out=np.ones(len(far)), where=beyond > 0)
+    return found[:, 0], far[:, 0], ratio
 
 
 def _squares(x: Tensor, old: Rows, candidates: np.ndarray) -> np.ndarray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
-from unstir.bound.interval import Z95
+from unstir.bound.interval import Z95, within
 from unstir.evaluation.quality import FEW
 from unstir.evaluation.report import markup
 from unstir.evaluation.report.axes import Axis, Curve, label, plot
-from unstir.evaluation.report.markup import Section, figure, table, typed, within
+from unstir.evaluation.report.markup import Section, figure, table, typed
 from unstir.evaluation.report.measured import Length, Measured
 from unstir.runs import Run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -99,9 +98,3 @@ def line(name: str, run: Run, *options: str | int) -> str:
 def subscripts(text: str) -> str:
     """``x0``, ``x_1`` and ``x_T`` as they are printed, and a minus sign for a hyphen before a word; the rest escaped."""
     return re.sub(r"\bx_?([0-9T])\b", r"x<sub>\1</sub>", escape(text)).replace("-log", "−log")
-
-
-def within(value: float, half: float) -> str:
-    """A number and half of its interval, to two digits of the latter."""
-    digits = max(0, 1 - math.floor(math.log10(half))) if 0 < half < math.inf else 4
-    return f"{round(value, digits) + 0.0:,.{digits}f} ± {half:,.{digits}f}".replace("-", "−")

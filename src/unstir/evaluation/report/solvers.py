@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from unstir.bound.interval import within
 from unstir.evaluation.report import shell
 from unstir.evaluation.report.axes import Axis, Curve, plot
-from unstir.evaluation.report.markup import Section, beside, figure, said, table, within
+from unstir.evaluation.report.markup import Section, beside, figure, said, table
 from unstir.evaluation.solvers import Trials, Tried
 
 _CURVES = 4

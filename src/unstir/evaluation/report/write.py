@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-from unstir.bound.interval import Z95
+from unstir.bound.interval import Z95, within
 from unstir.data import Dataset
 from unstir.evaluation import receipt
 from unstir.evaluation.asked import Bar, silent
 from unstir.evaluation.quality import Quality
 from unstir.evaluation.report import bits, copies, distances, facts, films, repeating, samples, shell, training
-from unstir.evaluation.report.markup import Section, within
+from unstir.evaluation.report.markup import Section
 from unstir.evaluation.report.measured import Measured, measure
 from unstir.runs import Model, Run
 from unstir.runs.checkpoint import write_aside
