@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from scipy import stats
 from torch import Tensor
 
 from tests import small
-from unstir.data import Split, to_uint8
+from unstir.data import to_uint8
 from unstir.denoisers import Condition
 from unstir.errors import UserError
 from unstir.noise import NoiseSource
 from unstir.runs import Model
 from unstir.runs.config import TimesConfig
-from unstir.training import batches, loop
+from unstir.training import batches, watch
 from unstir.training.batches import draw_times
 from unstir.training.loop import Trainer
 
@@ -271,33 +270,15 @@ def test_the_budget_is_kept() -> None:
     assert made.progress.images == 32
 
 
-def test_heldout_loss_asks_the_averaged_weights_the_same_question() -> None:
+def test_the_average_is_lent_and_given_back() -> None:
     made = small.trainer()
     for _ in range(3):
         made.update()
-    times, losses = made.heldout_loss()
-    assert (times, losses) == made.heldout_loss()
-    assert len(times) == len(losses) == loop.HELDOUT_BINS
-    assert all(a < b for a, b in pairwise(times))
     raw = [p.detach().clone() for p in made.parameters]
     with made.averaged():
         assert all(torch.equal(p, e) for p, e in zip(made.parameters, made.ema.values))
         assert not made.denoiser.training
     assert all(torch.equal(p, r) for p, r in zip(made.parameters, raw))
-
-
-def test_heldout_loss_looks_at_pictures_from_the_whole_split() -> None:
-    dataset = small.pictures()
-    x = np.repeat(np.arange(4, dtype=np.uint8), loop.HELDOUT_IMAGES)[:, None, None, None].repeat(4, 1).repeat(4, 2)
-    sorted_by_class = Split(x, np.repeat(np.arange(4) % 3, loop.HELDOUT_IMAGES))
-    made = small.trainer(dataset=replace(dataset, heldout=sorted_by_class))
-    seen: list[torch.Tensor] = []
-    made.objective = lambda _d, x0, *_: seen.append(x0) or torch.zeros(len(x0))  # type: ignore[assignment]
-    made.objective.whole_times = False  # type: ignore[attr-defined]
-    made.heldout_loss()
-    levels, counts = ((seen[0][:, 0, 0, 0] + 1) * 127.5).round().unique(return_counts=True)
-    assert levels.tolist() == [0, 1, 2, 3]
-    assert counts.tolist() == [loop.HELDOUT_IMAGES // 4] * 4
 
 
 def test_no_two_uses_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,10 +295,10 @@ def test_no_two_uses_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     made = small.trainer(small.config(data={"flip": True}), dataset)
     model = Model(made.denoiser, dataset.spec, made.config)
     made.loss(0, 4)
-    made.heldout_loss()
+    watch.loss_by_time(made, dataset.heldout, 4)
     model.sample(1, sampler="ancestral", steps=3)
     model.bound(dataset.heldout.x[:1], terms=3)
-    assert len(keys) == 4 + loop.HELDOUT_BINS + (1 + 3) + 2 * (1 + 3)
+    assert len(keys) == 4 + watch.BINS + (1 + 3) + 2 * (1 + 3)
     assert len(set(keys)) == len(keys)
     purposes = {purpose for purpose, _ in keys}
     assert len({zlib.crc32(p.encode()) & 0xFFFF for p in purposes}) == len(purposes)

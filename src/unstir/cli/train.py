@@ -29,6 +29,7 @@ def train_(
     layout: Literal["auto", "contiguous", "channels-last"] | None = None,
     compile: Literal["auto", "on", "off"] | None = None,
     checkpoint_seconds: float = 60.0,
+    track: list[str] | None = None,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Train on your data; the same line again continues, and on a finished run it exits at once.
@@ -82,6 +83,8 @@ def train_(
         torch.compile: minutes at the start for faster steps after; off by default.
     checkpoint_seconds: float
         How often everything is saved: what a kill may cost at most.
+    track: list[str]
+        Also show numbers and pictures in tensorboard, wandb or trackio; several: repeated, or with commas.
     json: bool
         A summary as JSON on stdout.
     """
@@ -97,6 +100,7 @@ def train_(
         "preset": preset,
         "seed": seed,
         "condition": condition,
+        "track": ",".join(track) if track else None,
         "data": {
             "source": data.rstrip("/") or data,
             "size": size,
@@ -149,6 +153,7 @@ def train_(
 
 def _summary(as_json: bool, run, images: int, finished: bool) -> None:
     from unstir.cli import console
+    from unstir.training.verdict import judge, looks
 
     if as_json:
         console.give(
@@ -156,6 +161,7 @@ def _summary(as_json: bool, run, images: int, finished: bool) -> None:
                 "run": str(run.path),
                 "images": images,
                 "finished": finished,
+                "verdict": judge(looks(run.records())).word,
                 "model": str(run.model) if finished else None,
             }
         )

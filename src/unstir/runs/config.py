@@ -95,6 +95,8 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     seed: int = 0
     preset: str = ""
+    track: str = ""
+    """Where numbers and pictures of the run are shown: tensorboard, wandb, trackio, or several with commas; empty: nowhere."""
 
     def to_toml(self) -> str:
         return tomli_w.dumps(asdict(self))
@@ -125,7 +127,8 @@ def differences(old: Config, new: Config) -> list[str]:
 
     Other data come first, since most of what else differs then follows from them.
     """
-    a, b = _flat(asdict(old)), _flat(asdict(new))
+    # Where a run is shown has no part in what is learned.
+    a, b = (flat(asdict(replace(config, track=""))) for config in (old, new))
     keys = sorted((key for key in a | b if a.get(key) != b.get(key)), key=lambda key: (key != "data.source", key))
     shown = [f"{key}: {a.get(key, 'unset')} -> {b.get(key, 'unset')}" for key in keys[:_SHOWN]]
     return [*shown, f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else shown
@@ -160,11 +163,12 @@ def _kind(value: Any) -> str:
     return names[type(value)]
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree as one level, its names joined by dots."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found

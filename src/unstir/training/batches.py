@@ -69,9 +69,8 @@ class Batches:
         t = self._times(source.uniform((), "time"))
         return Batch(x0, t, self.denoiser.process.noise(source, x0.shape[1:], "noise"), condition)
 
-    def heldout(self, number: int, bins: int) -> Iterator[Batch]:
-        """The same held-out items at each of several levels of noise, with nothing hidden: a batch a level."""
-        split = self.dataset.heldout
+    def at_levels(self, split: Split, number: int, bins: int) -> Iterator[Batch]:
+        """The same items of a split at each of several levels of noise, with nothing hidden: a batch a level."""
         index = split.spread(number)
         source = NoiseSource(self.config.seed, index, self.engine.device)
         x0, labels = split.batch(index)

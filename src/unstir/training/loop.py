@@ -26,9 +26,6 @@ from unstir.training.ema import PowerEMA
 from unstir.training.engine import Engine
 from unstir.training.guard import LOWER, PATIENCE, Diverged, diagnosis
 
-HELDOUT_IMAGES = 128
-HELDOUT_BINS = 8
-
 
 @dataclass
 class Progress:
@@ -126,19 +123,6 @@ class Trainer:
         warm = min(1.0, (progress.images + opt.batch) / max(opt.warmup_images, 1))
         done = progress.images / progress.total if progress.total else 0.0
         return opt.learning_rate * LOWER**progress.rollbacks * warm * 0.5 * (1 + math.cos(math.pi * done))
-
-    @torch.no_grad()
-    def heldout_loss(self) -> tuple[list[float], list[float]]:
-        """The held-out loss of the averaged weights in bins of noise level: (times, mean loss at each).
-
-        Always the same pictures, noise and times, so two values differ only by what was learned.
-        """
-        times, losses = [], []
-        with self.averaged():
-            for batch in self.batches.heldout(HELDOUT_IMAGES, HELDOUT_BINS):
-                times.append(float(batch.t[0]))
-                losses.append(float(self._mean(batch)))
-        return times, losses
 
     def averaged(self) -> _Swapped:
         """A context in which the network has the averaged weights, in evaluation mode."""

@@ -15,7 +15,7 @@ from unstir.runs.conditions import shown_channels, view_of
 from unstir.runs.config import Config
 from unstir.runs.files import check_place
 from unstir.runs.folder import Run
-from unstir.training import presets
+from unstir.training import presets, trackers
 from unstir.training.engine import LAYOUTS, PRECISIONS
 
 DEFAULT_MINUTES = 10.0
@@ -77,6 +77,7 @@ def _check(config: Config, run: Run) -> None:
         ("label_dropout", config.label_dropout, 0 <= config.label_dropout <= 1, "a share from 0 to 1"),
     )
     view_of(config.condition)
+    trackers.named(config.track)
     for name, value, holds, wanted in rules:
         if not holds:
             raise UserError(f"{name} must be {wanted}, not {value}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -28,8 +29,11 @@ from unstir.runs.model import Model, metadata
 from unstir.training import engine as engines
 from unstir.training.engine import Engine
 from unstir.training.loop import Step, Trainer
+from unstir.training.trackers import Trackers
+from unstir.training.verdict import LOOKS
+from unstir.training.watch import Watch, few, sentence
 
-SNAPSHOTS = 5  # how often in a run pictures are drawn and held-out loss is measured
+SNAPSHOTS = LOOKS  # how often in a run pictures are drawn and it is looked at how training goes
 RECORD_SECONDS = 5.0
 SAMPLES, POINTS = 64, 1_000
 MEASURING_SHARE = 0.05  # of a budget in minutes: the part that is trained before it becomes a budget in images
@@ -41,7 +45,7 @@ TRAINING_SHARE = 0.92  # of the remaining minutes: the rest draws pictures and w
 class Event:
     """Something the user may want to see.
 
-    ``kind`` is start, step, sample, checkpoint, stopped or done; ``text`` is a sentence, or empty for a step.
+    ``kind`` is start, step, sample, warning, checkpoint, stopped or done; ``text`` is a sentence, or empty for a step.
     """
 
     kind: str
@@ -70,12 +74,12 @@ class Session:
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
         forgets = self.denoiser.process.schedule.prior_report()
-        if forgets:
-            self.notes.append(forgets)
+        self.notes += filter(None, [forgets, few(dataset)])
         engine = self._engine()
         engine.settle()
         engine.place(self.denoiser)
         self.trainer = Trainer(config, self.denoiser, dataset, engine)
+        self.watch, self.trackers = Watch(self.trainer), Trackers(run, config)
         if state is not None:
             self.trainer.restore(state)
         if config.budget.images:
@@ -93,11 +97,13 @@ class Session:
         # Also where a kill came before the first checkpoint: then training begins again, from 0.
         if progress.images or self.run.metrics.exists():
             self.run.record(event="resume", images=progress.images)
+        self.trackers.begin(progress.images)
         yield Event("start", facts={"images": progress.images, "total": progress.total})
         with _signals(self._ask_to_stop):
             yield from self._train()
         if self._stop and not self.finished:
             self._save()
+            self.trackers.close()
             yield Event("stopped", f"stopped and saved at {progress.images:,} images; the same line continues")
             return
         self._save()  # before the pictures: an interrupt while they are drawn costs no training
@@ -106,6 +112,7 @@ class Session:
         self.run.record(
             event="done", images=progress.images, seconds=round(progress.seconds, 1), skipped=progress.skipped
         )
+        self.trackers.close()
         yield Event("done", f"trained on {progress.images:,} images in {progress.seconds / 60:.1f} minutes")
 
     def _train(self) -> Iterator[Event]:
@@ -224,19 +231,22 @@ class Session:
         return progress.images * SNAPSHOTS // progress.total if progress.total else 0
 
     def _snapshot(self) -> Iterator[Event]:
-        """Pictures from raw and averaged weights on one fixed seed, and the held-out loss."""
-        images = self.trainer.progress.images
+        """Pictures from raw and averaged weights on one fixed seed, and what is seen of how training goes."""
         model = Model(self.denoiser, self.dataset.spec, self.config)
         self.denoiser.eval()
         self._draw(model, "raw")
         with self.trainer.averaged():
-            self._draw(model, "ema")
-        times, losses = self.trainer.heldout_loss()
-        self.run.record(event="held-out", images=images, times=times, loss=losses)
-        mean = sum(losses) / len(losses)
-        yield Event("sample", f"{images:,} images: held-out loss {mean:.4f}", facts={"heldout": mean})
+            drawn = self._draw(model, "ema")
+        record, verdict = self.watch.record(self.run, drawn)
+        self.trackers.record(record)
+        said = sentence(record, verdict)
+        self.run.log(said)
+        yield Event("sample", said, facts={"verdict": verdict.word})
+        for warning in (*filter(None, [verdict.alarm]), *self.trackers.troubles()):
+            self.run.log(warning)
+            yield Event("warning", warning)
 
-    def _draw(self, model: Model, weights: str) -> None:
+    def _draw(self, model: Model, weights: str) -> np.ndarray:
         n = POINTS if self.dataset.spec.kind == "points" else SAMPLES
         # Without a picture to go by, samples would say nothing of what is learned.
         shown: dict[str, Any] = {"image": self.dataset.heldout.x[:n]} if self.config.condition else {}
@@ -244,18 +254,23 @@ class Session:
         suffix = ".png" if self.dataset.spec.kind == "image" else ".npy"
         target = self.run.samples / f"{self.trainer.progress.images:010d}-{weights}{suffix}"
         write(drawn, target, range(n), codec=model.spec.codec)
+        if suffix == ".png":
+            self.trackers.picture(f"samples/{weights}", target, self.trainer.progress.images)
+        return drawn
 
     def _record(self, recent: list[Step], rate: float) -> None:
         # Skipped updates have no number that JSON could hold.
         good = [step for step in recent if not step.skipped]
-        self.run.record(
-            images=recent[-1].images,
-            loss=sum(step.loss for step in good) / len(good) if good else None,
-            learning_rate=recent[-1].learning_rate,
-            gradient_norm=good[-1].gradient_norm if good else None,
-            images_per_second=round(rate, 1),
-            skipped=self.trainer.progress.skipped,
-        )
+        record = {
+            "images": recent[-1].images,
+            "loss": sum(step.loss for step in good) / len(good) if good else None,
+            "learning_rate": recent[-1].learning_rate,
+            "gradient_norm": good[-1].gradient_norm if good else None,
+            "images_per_second": round(rate, 1),
+            "skipped": self.trainer.progress.skipped,
+        }
+        self.run.record(**record)
+        self.trackers.record(record)
 
     def _save(self) -> None:
         checkpoints.save(self.run.checkpoints, self.trainer.progress.images, self.trainer.checkpoint())

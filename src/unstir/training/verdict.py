@@ -1,0 +1,132 @@
+"""What the watching says: improving, plateau, memorising; a pure function of the records.
+
+Every look measures the same items under the same noise, so two looks are compared item by item. Where a mean of differences
+stands, in t units, is Student's question; three of them make the verdict:
+
+- *improving*: the held-out bound is below the look before, with 97.5 % confidence (its 95 % interval lies below 0);
+- *memorising*: since some earlier look the held-out bound has risen and its distance from the training bound has grown, both
+  surely; or more samples stand next to one training item than held-out items do, surely. "Surely": over all looks and pairs of
+  looks of a run a false alarm comes at most once in a hundred runs (Bonferroni, half for each of the two ways);
+- *plateau*: neither.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.bound.interval import Z95, mean_interval, student, within
+
+IMPROVING, PLATEAU, MEMORISING, EARLY = "improving", "plateau", "memorising", "too early to say"
+ALARM = 0.01
+"""The chance that a run that memorises nothing is ever called memorising."""
+LOOKS = 5
+"""How often a run is looked at."""
+FEW = 2_000
+"""Items to learn from, below which copies are to be expected."""
+
+ADVICE = (
+    "more data, --flip or --augment where mirrored or shifted pictures are as good, a shorter budget, or a smaller network help; "
+    "early.safetensors holds the weights after a fifth of the budget"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A word, and the sentence with the numbers that it rests on."""
+
+    word: str
+    reason: str = ""
+
+    @property
+    def alarm(self) -> str:
+        """One loud sentence where training data are being memorised, else nothing."""
+        return f"WARNING, memorising: {self.reason}. {ADVICE}" if self.word == MEMORISING else ""
+
+
+def looks(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ``watch`` lines of a run's records that still hold, by images seen: what was learned after the place that a resume or
+    a rollback went back to was learned again, and what is recorded twice counts once."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in records:
+        if record.get("event") == "watch":
+            found[record["images"]] = record
+        elif record.get("event") in ("resume", "rollback"):
+            found = {images: look for images, look in found.items() if images <= record["images"]}
+    return [found[images] for images in sorted(found)]
+
+
+def judge(watched: Sequence[dict[str, Any]]) -> Verdict:
+    """The verdict at the last of these looks.
+
+    Args:
+        watched: ``watch`` records by rising images: see :mod:`unstir.training.watch`.
+    """
+    if not watched:
+        return Verdict(EARLY, "nothing was looked at yet")
+    now, number = watched[-1], max(LOOKS, len(watched))
+    watched = [look for look in watched if look["bound"]]
+    copied = _copies(now, ALARM / 2 / number)
+    if not now["bound"]:
+        return Verdict(MEMORISING, copied[0]) if copied else Verdict(EARLY, "the bound is not finite")
+    grown = [found for before in watched if before is not now and (found := _overfitted(before, now, ALARM / (number * (number - 1))))]
+    if copied or grown:
+        return Verdict(MEMORISING, "; ".join([*copied, *grown[-1:]]))
+    if len(watched) < 2:
+        return Verdict(EARLY, "one look has nothing to be compared with")
+    before = watched[-2]
+    change, half = mean_interval(_change(before, now, "heldout"), Z95)
+    said = f"held out {_signed(change, half)} {now['bound']['unit']} since {before['images']:,}"
+    if math.isinf(half):
+        return Verdict(EARLY, f"{said}: one held-out item does not tell")
+    return Verdict(IMPROVING if change + half < 0 else PLATEAU, said)
+
+
+def _copies(now: dict[str, Any], level: float) -> list[str]:
+    copies = now.get("copies")
+    if not copies or not copies["p"] < level:
+        return []
+    return [
+        f"{copies['nearer']:,} of {copies['samples']:,} samples stand as near to one training item as none but "
+        f"{copies['rank']:,} of {copies['heldout']:,} held-out items do, {copies['expected']:.1f} by chance (p = {copies['p']:.2g})"
+    ]
+
+
+def _overfitted(before: dict[str, Any], now: dict[str, Any], level: float) -> str:
+    """What is said where held-out items are surely worse than before and training items surely less so; else nothing."""
+    heldout, train = _change(before, now, "heldout"), _change(before, now, "train")
+    if min(len(heldout), len(train)) < 2:
+        return ""
+    worse, half = mean_interval(heldout, _beyond(level))
+    parts = [(float(values.double().var()) / len(values), len(values) - 1) for values in (heldout, train)]
+    variance = sum(square for square, _ in parts)
+    # Welch and Satterthwaite's degrees of freedom of a difference of two means.
+    freedom = variance**2 / max(sum(square**2 / n for square, n in parts), 1e-300)
+    grown = worse - float(train.mean())
+    if worse <= half or grown <= student(_beyond(level), freedom) * math.sqrt(variance):
+        return ""
+    return (
+        f"since {before['images']:,} the held-out bound rose by {_signed(worse, half).lstrip('+')} {now['bound']['unit']} and its "
+        f"distance from the training bound by {grown:.3g}"
+    )
+
+
+def _change(before: dict[str, Any], now: dict[str, Any], side: str) -> Tensor:
+    then, at = (torch.tensor(look["bound"][side], dtype=torch.float64) for look in (before, now))
+    return at - then
+
+
+def _beyond(level: float) -> float:
+    """Where a standard normal is exceeded with this chance."""
+    return NormalDist().inv_cdf(1 - level)
+
+
+def _signed(value: float, half: float) -> str:
+    said = within(value, half)
+    return said if said.startswith("−") else f"+{said}"
