@@ -49,6 +49,9 @@ class OptimiserConfig:
 
     learning_rate: float = 2e-4
     batch: int = 64
+    """Images an update sees, over all processes together."""
+    micro_batch: int = 0
+    """The most images a process works on at once, to save memory: the batch is then made of pieces; 0: of one."""
     warmup_images: int = 10_000
     weight_decay: float = 0.0
     beta2: float = 0.99
@@ -71,6 +74,8 @@ class HardwareConfig:
     precision: str = "auto"
     layout: str = "auto"
     compile: str = "auto"
+    shard: bool = False
+    """Cut weights, moments and averages among the processes, for networks that one device cannot hold."""
 
 
 @dataclass(frozen=True)

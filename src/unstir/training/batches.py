@@ -6,6 +6,7 @@ batch is the same whoever works on which part of it, and however it is cut into 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -92,6 +93,33 @@ class Batches:
 
     def _times(self, u: Tensor) -> Tensor:
         return draw_times(self.config.times, self.denoiser, u, whole=self.whole_times)
+
+
+def pieces(batch: int, rank: int, world: int, micro: int = 0) -> list[tuple[int, int]]:
+    """What one process works on of a batch, one after the other: (place of its first image, number of images).
+
+    Processes have neighbouring images, and all as many pieces, since they exchange something in each; sizes differ by one at most.
+
+    Args:
+        batch: images, over all processes.
+        micro: the most images that are worked on at once; 0: a process's whole share.
+
+    Raises:
+        UserError: when that leaves a process nothing to do.
+    """
+    if batch < world:
+        raise UserError(
+            f"a batch of {batch} cannot be shared among {world} processes: start at most {batch}, or raise optimiser.batch"
+        )
+    largest = math.ceil(batch / world)
+    number = math.ceil(largest / micro) if micro else 1
+    if number > batch // world:
+        raise UserError(
+            f"optimiser.micro_batch = {micro} leaves some of {world} processes without images of a batch of {batch}: "
+            f"set it to {micro + 1}"
+        )
+    shares = np.array_split(np.arange(batch), world)
+    return [(int(piece[0]), len(piece)) for piece in np.array_split(shares[rank], number)]
 
 
 def hidden(condition: Condition, source: NoiseSource, share: float) -> Tensor:

@@ -6,25 +6,30 @@ over the run is a function of the image count, so a run continued from a checkpo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from unstir import objectives
 from unstir.data import Dataset
 from unstir.denoisers import Denoiser
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.training.batches import Batch, Batches
+from unstir.training.batches import Batch, Batches, pieces
 from unstir.training.ema import PowerEMA
 from unstir.training.engine import Engine
-from unstir.training.guard import LOWER, PATIENCE, Diverged, diagnosis
+from unstir.training.guard import LOWER, Diverged, Trouble, diagnosis
+from unstir.training.processes import Processes
+from unstir.training.sharding import own, part_of
 
 
 @dataclass
@@ -55,35 +60,66 @@ class Step:
 
 
 class Trainer:
-    """A denoiser being trained on a data set.
+    """A denoiser being trained on a data set, by this process or by several together.
 
     Args:
-        denoiser: already placed on the engine's device.
+        denoiser: already placed on the engine's device, and its network cut among the processes where that was asked for.
+        processes: who else trains it. Each works on its share of every batch and makes the same update.
     """
 
-    def __init__(self, config: Config, denoiser: Denoiser, dataset: Dataset, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: Config,
+        denoiser: Denoiser,
+        dataset: Dataset,
+        engine: Engine,
+        processes: Processes = Processes(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.config, self.denoiser, self.dataset, self.engine = config, denoiser, dataset, engine
+        self.processes = processes
         self.names = [name for name, _ in denoiser.network.named_parameters()]
         self.parameters = list(denoiser.network.parameters())
         self.objective = objectives.get(config.objective)
         self.batches = Batches(config, denoiser, dataset, engine, whole_times=self.objective.whole_times)
         self.progress = Progress()
-        self.ema = PowerEMA(self.parameters, config.ema_width)
+        self.trouble = Trouble()
+        self.pieces = pieces(config.optimiser.batch, processes.rank, processes.world, config.optimiser.micro_batch)
+        self.ema = PowerEMA(self.own, config.ema_width)
         opt = config.optimiser
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=opt.learning_rate, betas=(0.9, opt.beta2), weight_decay=opt.weight_decay, fused=True
         )
+        self.mean_loss: nn.Module = _Loss(denoiser, self._mean)
+        self.together: DistributedDataParallel | None = None
+        if processes.world > 1 and not self.sharded:
+            self.mean_loss = self.together = DistributedDataParallel(
+                self.mean_loss, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+            # The first backward pass decides in which order gradients are summed from the second on. After a resume that must be
+            # the order it was before, so neither of them is one that counts.
+            self.loss(0, 1).backward()
+            self.optimizer.zero_grad(set_to_none=True)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether this process keeps parts of the weights only."""
+        return any(isinstance(parameter, DTensor) for parameter in self.parameters)
+
+    @property
+    def own(self) -> list[Tensor]:
+        """What this process keeps of each parameter, sharing its memory."""
+        return [own(parameter) for parameter in self.parameters]
 
     def steps(self) -> Iterator[Step]:
         """Trains until the budget is used up; one update an iteration, the caller's ``for`` decides what else happens."""
-        trouble = 0
+        self.trouble = Trouble()
         while not self.progress.total or self.progress.images < self.progress.total:
             begin = time.perf_counter()
             step = self.update()
             self.progress.seconds += time.perf_counter() - begin
-            trouble = max(trouble + (1 if step.skipped else -1), 0)
-            if trouble == PATIENCE:
-                raise Diverged(diagnosis(self, step.images - self.config.optimiser.batch))
+            before = step.images - self.config.optimiser.batch
+            if self.trouble.note(step.skipped, before):
+                raise Diverged(diagnosis(self, before))
             yield step
 
     def update(self) -> Step:
@@ -91,31 +127,46 @@ class Trainer:
         first, batch = self.progress.images, self.config.optimiser.batch
         rate = self.learning_rate()
         self.denoiser.train()
-        loss = self.loss(first, batch)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimiser.clip)
+        loss = self._accumulate(first, batch)
+        norm = _whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimiser.clip))
         finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
-            self.ema.update(self.parameters)
+            self.ema.update(self.own)
         else:
             self.progress.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.images += batch
-        return Step(self.progress.images, float(loss.detach()), float(norm), rate, skipped=not finite)
+        return Step(self.progress.images, float(loss), float(norm), rate, skipped=not finite)
+
+    def _accumulate(self, first: int, batch: int) -> Tensor:
+        """The gradient of the batch's mean loss, in this process's pieces; the same loss and gradient in every process.
+
+        A piece counts by its number of images, so that unequal shares make the same mean. The gradient is the mean over the
+        processes, hence the factor.
+        """
+        total = torch.zeros((), device=self.engine.device)
+        for i, (place, number) in enumerate(self.pieces):
+            last = i + 1 == len(self.pieces)
+            with contextlib.nullcontext() if last or self.together is None else self.together.no_sync():
+                loss = self.loss(first + place, number) * (number / batch)
+                (loss * self.processes.world).backward()
+            total = total + loss.detach()
+        return self.processes.sum(total)
 
     def loss(self, first: int, batch: int) -> Tensor:
         """The mean loss of the images with global indices ``first … first + batch - 1``."""
         shown = self.batches.of(np.arange(first, first + batch))
-        # Dropout draws from torch's own generator: seeded by the position, it too is the same after a resume.
+        # Dropout draws from torch's own generator. Seeded by the position, it too is the same after a resume, and another in
+        # each process and each piece of a batch.
         torch.manual_seed((self.config.seed * 1_000_003 + first) % (1 << 63))
-        return self._mean(shown)
+        with self.engine.autocast():
+            return self.mean_loss(shown)
 
     def _mean(self, batch: Batch) -> Tensor:
-        with self.engine.autocast():
-            return self.objective(self.denoiser, batch.x0, batch.t, batch.eps, batch.condition).mean()
+        return self.objective(self.denoiser, batch.x0, batch.t, batch.eps, batch.condition).mean()
 
     def learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to 0 at the end of the budget; lowered after a rollback."""
@@ -129,13 +180,13 @@ class Trainer:
         return _Swapped(self)
 
     def checkpoint(self) -> Checkpoint:
-        """Everything a resume needs, and nothing else."""
+        """Everything a resume needs, and nothing else; of a network that is cut among processes, this one's parts."""
         moments = {}
         for name, parameter in zip(self.names, self.parameters, strict=True):
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{key}.{name}"] = torch.as_tensor(value)
+                moments[f"{key}.{name}"] = own(torch.as_tensor(value))
         parts = {
-            "model": dict(zip(self.names, (p.detach() for p in self.parameters), strict=True)),
+            "model": dict(zip(self.names, self.own, strict=True)),
             "ema": dict(zip(self.names, self.ema.values, strict=True)),
             "optimizer": moments,
         }
@@ -143,21 +194,44 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continues from a checkpoint."""
-        self.optimizer.state.clear()  # of a parameter without moments in the checkpoint none must stay
+        """Continues from a checkpoint, whose tensors are whole."""
         for name, parameter, average in zip(self.names, self.parameters, self.ema.values, strict=True):
-            parameter.copy_(checkpoint.parts["model"][name])
-            average.copy_(checkpoint.parts["ema"][name])
+            own(parameter).copy_(self._part(parameter, checkpoint.parts["model"][name]))
+            average.copy_(self._part(parameter, checkpoint.parts["ema"][name]))
             state: dict[str, Any] = {}
             for key in ("exp_avg", "exp_avg_sq", "step"):
                 value = checkpoint.parts["optimizer"].get(f"{key}.{name}")
-                if value is not None:
+                if value is not None and value.ndim:
                     # The moments lie in memory as the parameter does; the step count is one number.
-                    state[key] = torch.empty_like(parameter).copy_(value) if value.ndim else value.to(parameter.device)
+                    state[key] = torch.empty_like(parameter)
+                    own(state[key]).copy_(self._part(parameter, value))
+                elif value is not None:
+                    state[key] = value.to(own(parameter).device)
             if state:
                 self.optimizer.state[parameter] = state
         self.ema.updates = checkpoint.state["ema_updates"]
         self.progress = Progress(**checkpoint.state["progress"])
+
+    def _part(self, parameter: Tensor, whole: Tensor) -> Tensor:
+        """What this process keeps of a whole tensor that belongs to a parameter."""
+        if not isinstance(parameter, DTensor):
+            return whole
+        return part_of(whole, self.processes.rank, self.processes.world)
+
+
+class _Loss(nn.Module):
+    """A loss as a module, since what shares gradients among processes is laid around one."""
+
+    def __init__(self, denoiser: Denoiser, of: Callable[[Batch], Tensor]) -> None:
+        super().__init__()
+        self.denoiser, self.of = denoiser, of
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.of(batch)
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 class _Swapped:
@@ -165,7 +239,7 @@ class _Swapped:
         self.trainer = trainer
 
     def __enter__(self) -> None:
-        self.raw = [p.detach().clone() for p in self.trainer.parameters]
+        self.raw = [value.clone() for value in self.trainer.own]
         self._set(self.trainer.ema.values)
         self.trainer.denoiser.eval()
 
@@ -174,5 +248,5 @@ class _Swapped:
 
     @torch.no_grad()
     def _set(self, values: list[Tensor]) -> None:
-        for parameter, value in zip(self.trainer.parameters, values, strict=True):
-            parameter.copy_(value)
+        for mine, value in zip(self.trainer.own, values, strict=True):
+            mine.copy_(value)
