@@ -177,8 +177,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_passed_over(tmp_path: Path) ->
         file.truncate(100)
     again = Session(run, small.config(), small.pictures())
     assert again.trainer.progress.images == 76
-    assert len(again.notes) == 1
-    assert "step-00000080 is damaged" in again.notes[0]
+    (damaged,) = (note for note in again.notes if "damaged" in note)
+    assert "step-00000080" in damaged
     finish(again)
     assert whole.model.read_bytes() == run.model.read_bytes()
 
