@@ -26,6 +26,7 @@ for _name, _help in (
     ("score", "How strange each item of some data is to a run, as a table."),
     ("report", "One self-contained page about a run."),
     ("reproduce", "Rebuild the papers' experiments: their tables, ours beside theirs."),
+    ("doctor", "Say why samples are noise, black, tinted or copies, and what to do."),
     ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)
@@ -40,7 +41,10 @@ _CONTINUED = (["train"], ["reproduce"], ["demo"])
 
 
 def main() -> None:
-    """Runs a command: exit code 0 when it worked, 2 with one line on stderr for bad input, 130 when interrupted."""
+    """Runs a command: exit code 0 when it worked, 2 with one line on stderr for bad input, 130 when interrupted.
+
+    What measures and finds something wrong (doctor; evaluate --check) ends with 1.
+    """
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except UserError as error:

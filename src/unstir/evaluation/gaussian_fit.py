@@ -71,6 +71,27 @@ class GaussianFit:
             (along.square() / self.leading).sum(1) + others / self.rest + size + spread * self.bin_width**2 / 12
         ) / 2
 
+    def denoised(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
+        """``E[x0 | x_t] = m + V diag(alpha l / (alpha² l + sigma²)) Vᵀ (x_t - alpha m)``, and in the same way for the rest: what is
+        known of each row of x_t (N, D) if the data are this law, (N, D) in float64."""
+        centred = x_t.double() - alpha * self.middle
+        along = centred @ self.axes
+        shrunk = alpha * self.leading / (alpha**2 * self.leading + sigma**2)
+        rest = alpha * self.rest / (alpha**2 * self.rest + sigma**2)
+        return self.middle + rest * centred + (along * (shrunk - rest)) @ self.axes.T
+
+    def unknown(self, ratio: float) -> float:
+        """``sum_i s² l_i / (l_i + s²) / sum_i l_i`` over all D variances, s = sigma/alpha: the share of the variance that
+        :meth:`denoised` leaves unknown, rising from 0 to 1 with the noise."""
+        free = len(self.middle) - self.rank
+        left = (self.leading / (self.leading + ratio**2)).sum() + free * self.rest / (self.rest + ratio**2)
+        return float(left * ratio**2 / self.variance)
+
+    @property
+    def variance(self) -> float:
+        """The sum of all D variances."""
+        return float(self.leading.sum()) + (len(self.middle) - self.rank) * self.rest
+
 
 class Spectrum:
     """Variances of x (N, D) on its principal axes, falling, and with them the fits of all ranks at once."""

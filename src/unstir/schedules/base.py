@@ -71,7 +71,7 @@ class Schedule(ABC):
         """The chain's ``beta_1 … beta_T``, float64 (T,), of a schedule that preserves variance."""
         raise self._no_alpha_bar()
 
-    def prior_kl_bits(self, mean_square: float = 1.0) -> float:
+    def prior_kl_bits(self, mean_square: float = 1.0, t: float | None = None) -> float:
         """``E KL(q(x_T | x0) ‖ p(x_T)) / ln 2 = (r - 1 - log r + alpha_T² E x0² / c) / (2 ln 2)`` with ``r = sigma_T² / c``.
 
         Bits/dim of the Gaussian chain, c its prior's variance: what no denoiser can win back, since sampling starts from
@@ -79,10 +79,12 @@ class Schedule(ABC):
 
         Args:
             mean_square: E x0², averaged over the data's numbers, on the scaled axis.
+            t: where sampling starts, instead of T.
         """
+        t = self.T if t is None else t
         with torch.no_grad():
-            excess = float(self.sigma(self.T)) ** 2 / self.prior_variance - 1
-            signal = float(self.alpha(self.T)) ** 2 * mean_square / self.prior_variance
+            excess = float(self.sigma(t)) ** 2 / self.prior_variance - 1
+            signal = float(self.alpha(t)) ** 2 * mean_square / self.prior_variance
         return (excess - math.log1p(excess) + signal) / (2 * math.log(2))
 
     def prior_report(self, mean_square: float = 1.0) -> str | None:
