@@ -22,10 +22,10 @@ $(VENV)/.docs: $(VENV)/.core
 	$(PIP) install -q -c constraints.txt -e '.[docs]'
 	touch $@
 
-# denoising-diffusion-pytorch asks for torchvision, which its U-Net does not need: hence --no-deps.
+# denoising-diffusion-pytorch asks for torchvision, which its U-Net and its sampling do not need: hence --no-deps.
 $(VENV)/.peers: $(VENV)/.dev
 	$(PIP) install -q -c constraints.txt -e '.[peers]' einops
-	$(PIP) install -q -c constraints.txt --no-deps denoising-diffusion-pytorch
+	$(PIP) install -q -c constraints.txt --no-deps denoising-diffusion-pytorch ema-pytorch
 	touch $@
 
 demo: $(VENV)/.core

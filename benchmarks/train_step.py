@@ -16,6 +16,7 @@ slower for a while is slower for all of them. Times are medians, ratios are medi
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def diffusers_tuned(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
 
 
 def lucidrains(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
-    Unet = _lucidrains_unet()
+    Unet = lucidrains_module().Unet
     wanted = sum(p.numel() for p in UNet(config).parameters())
 
     def made(width: int) -> nn.Module:
@@ -148,13 +149,21 @@ def lucidrains(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
     return _step(lambda: model(batch.x, batch.time), batch.target, optimizer, ema, amp=False), model
 
 
-def _lucidrains_unet() -> Callable[..., nn.Module]:
-    # Its module imports torchvision, ema-pytorch and more at the top, for its data set and trainer; the U-Net needs none of them.
+def lucidrains_module() -> types.ModuleType:
+    """denoising-diffusion-pytorch's main module."""
+    # It imports torchvision and more at the top, for its data set and its quality measure: what is not there is not needed.
+    stood_in = []
     for name in ("torchvision", "torchvision.transforms", "torchvision.utils", "ema_pytorch", "pytorch_fid"):
-        sys.modules.setdefault(name, _Stub(name))
-    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Unet
-
-    return Unet
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            sys.modules[name] = _Stub(name)
+            stood_in.append(name)
+    try:
+        return importlib.import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch")
+    finally:
+        for name in stood_in:  # others ask whether torchvision is there
+            del sys.modules[name]
 
 
 class _Stub(types.ModuleType):
