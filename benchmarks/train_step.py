@@ -18,22 +18,25 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import subprocess
 import sys
-import time
 import types
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import torch
+from floor import PRECISIONS, clock_of, products
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from unstir.errors import UserError
 from unstir.networks import UNet, UNetConfig
+from unstir.networks.layout import lay_out
 from unstir.networks.presets import preset
 from unstir.networks.unet2d import to_unet2d
 from unstir.training.engine import keep_memory
@@ -49,7 +52,7 @@ ARCHITECTURES: dict[str, tuple[UNetConfig, int]] = {
     "plain-4-groups": (replace(_SMALL, groups=4), 32),  # 16 channels in a group, where channels-last is fast
     "adm": (replace(_SMALL, attention=(1, 2), middle_attention=True, head_channels=32, **_ADM), 32),
     "cifar10": (preset("cifar10", (3, 32, 32)), 32),
-    # The presets as they ship: with a patch there is no peer of the same architecture.
+    # The presets as they ship: where they fold a patch into channels, diffusers' network has none, and nearly as many parameters.
     "tiny-8": (preset("tiny", (1, 8, 8)), 8),
     "small-28": (preset("small", (1, 28, 28)), 28),
     "small-32": (preset("small", (3, 32, 32)), 32),
@@ -60,11 +63,12 @@ ARCHITECTURES: dict[str, tuple[UNetConfig, int]] = {
 class Batch:
     """The same noise, times and targets for every row."""
 
-    def __init__(self, config: UNetConfig, batch: int, size: int) -> None:
+    def __init__(self, config: UNetConfig, batch: int, size: int, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(batch, config.in_channels, size, size, generator=generator)
         self.target = torch.randn(batch, config.out_channels, size, size, generator=generator)
         self.time = torch.randint(0, 1000, (batch,), generator=generator)
+        self.x, self.target, self.time = (v.to(device) for v in (self.x, self.target, self.time))
 
     def channels_last(self) -> Batch:
         other = object.__new__(Batch)
@@ -77,7 +81,7 @@ def _step(
     network: Callable[[], Tensor], target: Tensor, optimizer: torch.optim.Optimizer, ema: Callable[[], None], amp: bool
 ) -> Step:
     def step() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        with torch.autocast(target.device.type, torch.bfloat16, enabled=amp):
             output = network()
         loss = F.mse_loss(output.float(), target)
         loss.backward()
@@ -96,7 +100,8 @@ def _lerp(model: nn.Module) -> Callable[[], None]:
 
 
 def ours(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
-    model = UNet(config).train()
+    model = UNet(config).train().to(batch.x.device)
+    lay_out(model)
     layout = model.memory_format
     x, target = batch.x.contiguous(memory_format=layout), batch.target.contiguous(memory_format=layout)
     seconds = batch.time.float()
@@ -104,11 +109,16 @@ def ours(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
     return _step(lambda: model(x, seconds), target, optimizer, _lerp(model), amp=True), model
 
 
+def unfolded(config: UNetConfig) -> UNetConfig:
+    """The same network, without a patch folded into channels, which peers do not have: as many parameters, on more positions."""
+    return replace(config, patch=1)
+
+
 def diffusers(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
     from diffusers import UNet2DModel
     from diffusers.training_utils import EMAModel
 
-    model = UNet2DModel(**to_unet2d(config)).train()
+    model = UNet2DModel(**to_unet2d(unfolded(config))).train().to(batch.x.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
     ema = EMAModel(model.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
     network = lambda: model(batch.x, batch.time).sample  # noqa: E731
@@ -119,7 +129,7 @@ def diffusers_tuned(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
     from diffusers import UNet2DModel
     from diffusers.training_utils import EMAModel
 
-    model = UNet2DModel(**to_unet2d(config)).train().to(memory_format=torch.channels_last)
+    model = UNet2DModel(**to_unet2d(unfolded(config))).train().to(batch.x.device, memory_format=torch.channels_last)
     batch = batch.channels_last()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     ema = EMAModel(model.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
@@ -138,7 +148,7 @@ def lucidrains(config: UNetConfig, batch: Batch) -> tuple[Step, nn.Module]:
         with torch.device("meta"):
             return abs(sum(p.numel() for p in made(width).parameters()) - wanted)
 
-    model = made(min(range(16, 257, 8), key=distance)).train()
+    model = made(min(range(16, 257, 8), key=distance)).train().to(batch.x.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.99))
     lerp, calls = _lerp(model), iter(range(10**9))
 
@@ -186,20 +196,41 @@ def work(name: str, arguments: argparse.Namespace) -> None:
         keep_memory()
     config, size = ARCHITECTURES[arguments.preset]
     try:
-        step, model = ROWS[name](config, Batch(config, arguments.batch, arguments.size or size))
+        batch = Batch(config, arguments.batch, arguments.size or size, arguments.device)
+        before = memory("VmRSS")
+        step, model = ROWS[name](config, batch)
     except (ImportError, UserError) as error:
         print(json.dumps({"missing": str(error)}), flush=True)
         return
-    with FlopCounterMode(display=False) as flops:
-        step()
+    operations = counted(step)
     step()
     parameters = sum(p.numel() for p in model.parameters())
-    print(json.dumps({"parameters": parameters, "gflop": flops.get_total_flops() / 1e9}), flush=True)
-    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    print(json.dumps({"parameters": parameters, "gflop": operations / 1e9}), flush=True)
+    clock = clock_of(arguments.device, arguments.cpu_time)
     for _ in sys.stdin:
         start = clock()
         step()
         print(clock() - start, flush=True)
+    if arguments.device == "cpu":
+        print(memory("VmHWM") - before, flush=True)
+    else:
+        print(torch.cuda.max_memory_allocated(arguments.device) / 1e6, flush=True)
+
+
+def counted(step: Step) -> int:
+    """The operations of one step: its matrix products, convolutions and attention, forward and backward."""
+    with FlopCounterMode(display=False) as flops:
+        step()
+    return flops.get_total_flops()
+
+
+def memory(which: str) -> float:
+    """This process's memory in MB: VmRSS as it is, VmHWM the most it has been; nan where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return math.nan
+    return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith(which))
 
 
 def main() -> None:
@@ -209,6 +240,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="height and width; default: the preset's")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="such as cuda")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument(
         "--keep-memory", action=argparse.BooleanOptionalAction, default=True, help="glibc's setting in our row"
@@ -237,21 +269,29 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for name, worker in workers.items():
             seconds[name].append(float(_ask(worker)))
-    for worker in workers.values():
-        worker.communicate()
+    memories: dict[str, float] = {}
+    for name, worker in workers.items():
+        memories[name] = float(worker.communicate()[0])
+    torch.set_num_threads(arguments.threads)
+    clock = clock_of(arguments.device, arguments.cpu_time)
+    peak = max(products(precision, clock, arguments.device) for precision in PRECISIONS.values()) / 1e9
 
     size = arguments.size or ARCHITECTURES[arguments.preset][1]
     print(
         f"{arguments.preset}, batch {arguments.batch} of {size}×{size}, {arguments.rounds} rounds, "
         f"{arguments.threads} threads, {'processor' if arguments.cpu_time else 'wall'} time, torch {torch.__version__}"
     )
-    print(f"{'':16} {'parameters':>11} {'ms/step':>9} {'images/s':>9} {'GFLOP/s':>8} {'ours is':>9}")
+    print(f"matrix products reach {peak:.0f} GFLOP/s here; memory is the most that training took of it")
+    print(
+        f"{'':16} {'parameters':>11} {'ms/step':>9} {'images/s':>9} {'GFLOP/s':>8} {'of peak':>8} {'MB':>7} {'ours is':>9}"
+    )
     for name, times in seconds.items():
         middle = median(times)
         ratio = median(a / b for a, b in zip(times, seconds.get("ours", times)))
         print(
             f"{name:16} {facts[name]['parameters']:11,} {middle * 1e3:9.1f} {arguments.batch / middle:9.1f} "
-            f"{facts[name]['gflop'] / middle:8.0f} {ratio:8.2f}×"
+            f"{facts[name]['gflop'] / middle:8.0f} {facts[name]['gflop'] / middle / peak:8.1%} {memories[name]:7.0f} "
+            f"{ratio:8.2f}×"
         )
 
 
