@@ -1,8 +1,12 @@
-"""What commands say while they work: progress and messages on stderr, results on stdout."""
+"""What commands say while they work: progress and messages on stderr, results on stdout.
+
+Of several processes that ``torchrun`` started, the first speaks.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,14 +15,21 @@ from pathlib import Path
 from typing import Any
 
 
+def first() -> bool:
+    """Whether this process is the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(sentence: str) -> None:
     """One plain line on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
+    if first():
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def give(value: dict[str, Any]) -> None:
     """A result for machines: JSON on stdout."""
-    print(json.dumps(value), flush=True)
+    if first():
+        print(json.dumps(value), flush=True)
 
 
 @contextmanager
@@ -45,7 +56,7 @@ def bar(description: str, unit: str = "") -> Iterator[Callable[..., None]]:
     Yields:
         ``update(done, total, note="")``.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and first():
         with _live(description, unit) as update:
             yield update
     else:

@@ -115,7 +115,7 @@ def sample_(
     from unstir.runs.drawing import Job
     from unstir.runs.guides import interval_of, weaker
     from unstir.runs.walks import How
-    from unstir.training.engine import place_among_processes
+    from unstir.training.processes import place_among_processes
 
     if n is not None and indices is not None:
         raise UserError("--indices names the samples, and -n counts them: leave one of the two out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -302,7 +302,7 @@ def _from_run(run: Run, weights: str) -> Model:
     return replace(model, defaults=run.sampling())
 
 
-def _assembled(config: Config, spec: DataSpec, tensors: dict[str, Tensor], images: int, weights: str) -> Model:
+def _assembled(config: Config, spec: DataSpec, tensors: Mapping[str, Tensor], images: int, weights: str) -> Model:
     denoiser = denoiser_of(config)
     try:
         denoiser.network.load_state_dict(tensors)

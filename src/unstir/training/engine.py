@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
-import os
 import statistics
 import sys
 import time
@@ -80,11 +79,6 @@ def default_device() -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def place_among_processes() -> tuple[int, int]:
-    """This process's number and how many there are, as ``torchrun`` tells them; (0, 1) where nobody does."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def keep_memory() -> None:
     """Tells glibc to keep freed memory instead of giving it back after every step.
 
@@ -143,6 +137,12 @@ def fastest(
     medians = [1000 * statistics.median(times) for times in taken]
     names = [engine.name for engine in engines]
     return engines[medians.index(min(medians))], dict(zip(names, medians, strict=True))
+
+
+def usual(engines: list[Engine]) -> Engine:
+    """The engine to take where none can be measured: half precision on an accelerator, else full, with the first layout."""
+    precision = PRECISIONS[0] if engines[0].device.type == "cpu" else PRECISIONS[1]
+    return next((engine for engine in engines if engine.precision == precision), engines[0])
 
 
 def recorded(facts: dict[str, Any]) -> Engine:

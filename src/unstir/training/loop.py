@@ -29,7 +29,7 @@ from unstir.training.ema import PowerEMA
 from unstir.training.engine import Engine
 from unstir.training.guard import LOWER, Diverged, Trouble, diagnosis
 from unstir.training.processes import Processes
-from unstir.training.sharding import own, part_of
+from unstir.training.sharding import joined, own, part_of
 
 
 @dataclass
@@ -92,9 +92,7 @@ class Trainer:
         self.mean_loss: nn.Module = _Loss(denoiser, self._mean)
         self.together: DistributedDataParallel | None = None
         if processes.world > 1 and not self.sharded:
-            self.mean_loss = self.together = DistributedDataParallel(
-                self.mean_loss, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self.mean_loss = self.together = DistributedDataParallel(self.mean_loss, gradient_as_bucket_view=True)
             # The first backward pass decides in which order gradients are summed from the second on. After a resume that must be
             # the order it was before, so neither of them is one that counts.
             self.loss(0, 1).backward()
@@ -178,6 +176,18 @@ class Trainer:
     def averaged(self) -> _Swapped:
         """A context in which the network has the averaged weights, in evaluation mode."""
         return _Swapped(self)
+
+    def average(self) -> dict[str, Tensor]:
+        """The averaged weights by name, on the CPU: whole in the first process, though each may keep parts of them only.
+
+        All processes of a network that is cut among them have to ask at once.
+        """
+        whole = {}
+        for name, parameter, value in zip(self.names, self.parameters, self.ema.values, strict=True):
+            value = joined(value, parameter)
+            if self.processes.first:
+                whole[name] = value.cpu().contiguous()
+        return whole
 
     def checkpoint(self) -> Checkpoint:
         """Everything a resume needs, and nothing else; of a network that is cut among processes, this one's parts."""

@@ -68,6 +68,7 @@ def _check(config: Config, run: Run) -> None:
         ("--compile", hardware.compile, hardware.compile in ("auto", "on", "off"), "auto, on or off"),
         ("optimiser.learning_rate", opt.learning_rate, 0 < opt.learning_rate < math.inf, "positive"),
         ("optimiser.batch", opt.batch, opt.batch >= 1, "at least 1"),
+        ("optimiser.micro_batch", opt.micro_batch, opt.micro_batch >= 0, "0 or more"),
         ("optimiser.warmup_images", opt.warmup_images, opt.warmup_images >= 0, "0 or more"),
         ("optimiser.weight_decay", opt.weight_decay, 0 <= opt.weight_decay < math.inf, "0 or more"),
         ("optimiser.beta2", opt.beta2, 0 <= opt.beta2 < 1, "at least 0 and below 1"),
@@ -77,6 +78,10 @@ def _check(config: Config, run: Run) -> None:
         ("label_dropout", config.label_dropout, 0 <= config.label_dropout <= 1, "a share from 0 to 1"),
     )
     view_of(config.condition)
+    if hardware.shard and (hardware.layout == "channels-last" or hardware.compile == "on"):
+        raise UserError(
+            "--shard keeps weights contiguous and uncompiled: leave --layout channels-last and --compile on out"
+        )
     trackers.named(config.track)
     for name, value, holds, wanted in rules:
         if not holds:

@@ -42,6 +42,15 @@ def own(tensor: Tensor) -> Tensor:
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def joined(part: Tensor, like: Tensor) -> Tensor:
+    """The whole tensor of which each process keeps such a part as of ``like``; all have to ask at once."""
+    if not isinstance(like, DTensor):
+        return part
+    return DTensor.from_local(
+        part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    ).full_tensor()
+
+
 def part_of(whole: Tensor, rank: int, world: int) -> Tensor:
     """The part of a whole tensor that process ``rank`` of ``world`` keeps."""
     rows = -(-len(whole) // world)
