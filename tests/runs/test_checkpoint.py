@@ -13,7 +13,7 @@ import torch
 
 from unstir.errors import UserError
 from unstir.runs import checkpoint as checkpoints
-from unstir.runs.checkpoint import Checkpoint, newest, save, write_aside
+from unstir.runs.checkpoint import Checkpoint, Keep, newest, save, write_aside
 
 
 class Killed(BaseException):
@@ -49,9 +49,19 @@ def test_nothing_there_is_nothing(tmp_path: Path) -> None:
 
 def test_the_newest_is_by_number_and_older_ones_go(tmp_path: Path) -> None:
     for step in (9, 10, 99_999_999, 100_000_000, 1_000_000_000):
-        save(tmp_path, step, made(step), keep=2)
+        save(tmp_path, step, made(step), Keep(2))
         assert value_of(tmp_path) == step
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_kept_is_the_newest_and_the_first_of_every_so_many_images(tmp_path: Path) -> None:
+    steps = [3, 8, 12, 14, 19, 33, 38, 41]
+    for step in steps:
+        save(tmp_path, step, made(step), Keep(2, every=10))
+    assert sorted(int(path.name[-8:]) for path in tmp_path.iterdir()) == [12, 33, 38, 41]
+    assert Keep(0).drops(steps) == []
+    assert Keep(1).drops(steps) == steps[:-1]
+    assert Keep(3, every=1).drops(steps) == []
 
 
 def test_the_same_step_again_replaces(tmp_path: Path) -> None:
@@ -145,6 +155,30 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path, monkeypa
             break
     assert finished
     assert survived == {2.0, 3.0}
+
+
+def test_a_kill_while_the_only_one_is_replaced_loses_it_at_no_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two renames the old one is read from where it waits, and the next save puts things in order."""
+    save(tmp_path, 5, made(1.0))
+    values = []
+    rename = Path.rename
+
+    def watched(path: Path, target: Path) -> Path:
+        values.append(value_of(tmp_path))
+        if len(values) == 2:
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", watched)
+        with pytest.raises(Killed):
+            save(tmp_path, 5, made(2.0))
+    assert values == [1.0, 1.0]
+    assert value_of(tmp_path) == 1.0
+    save(tmp_path, 6, made(3.0), Keep(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -174,66 +173,6 @@ def test_asked_to_flip_it_flips_every_other_picture_whole() -> None:
     assert stats.binomtest(int(mirrored.sum()), len(x0), 0.5).pvalue > 1e-3
     held = {row.tobytes() for row in dataset.train.x}
     assert {row.tobytes() for row in to_uint8(torch.where(mirrored[:, None, None, None], x0.flip(-1), x0))} == held
-
-
-def broken(at: set[int], inner: Any) -> Any:
-    """An objective whose loss is not finite on some calls."""
-
-    class Broken:
-        whole_times = False
-        calls = 0
-
-        def __call__(self, *args: Any) -> Tensor:
-            self.calls += 1
-            loss = inner(*args)
-            return loss * float("nan") if self.calls - 1 in at else loss
-
-    return Broken()
-
-
-def test_an_update_that_is_not_finite_is_skipped_and_counted() -> None:
-    made = small.trainer()
-    made.objective = broken({2}, made.objective)
-    for _ in range(2):
-        made.update()
-    before = small.tensors_of(made)
-    step = made.update()
-    assert step.skipped
-    assert made.progress.skipped == 1
-    assert made.progress.images == 12, "its pictures count as seen"
-    after = small.tensors_of(made)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not made.update().skipped
-    assert all(torch.isfinite(p).all() for p in made.parameters)
-
-
-def test_a_gradient_that_is_not_finite_is_skipped_too() -> None:
-    made = small.trainer()
-    inner = made.objective
-
-    def infinite_slope(*args: Any) -> Tensor:
-        zero = next(iter(made.parameters)).flatten()[0].detach() * 0
-        hidden = next(iter(made.parameters)).flatten()[0] * 0
-        return inner(*args) + (hidden - zero).abs().sqrt()  # slope inf · 0 = nan at 0
-
-    infinite_slope.whole_times = inner.whole_times  # type: ignore[attr-defined]
-    made.objective = infinite_slope  # type: ignore[assignment]
-    step = made.update()
-    assert math.isfinite(step.loss)
-    assert step.skipped
-    assert all(torch.isfinite(p).all() for p in made.parameters)
-
-
-def test_fifty_in_a_row_end_the_run_with_advice() -> None:
-    made = small.trainer(small.config(budget={"images": 100_000}))
-    made.objective = broken(set(range(3, 1000)), made.objective)
-    done = []
-    with pytest.raises(UserError, match=r"not finite 50 times in a row.*learning_rate"):
-        done.extend(made.steps())
-    assert len(done) == 3 + 49
-    forty_nine = small.trainer(small.config(budget={"images": 100_000}))
-    forty_nine.objective = broken(set(range(1000)) - set(range(49, 1000, 50)), forty_nine.objective)
-    assert len(list(islice(forty_nine.steps(), 110))) == 110
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -40,7 +40,7 @@ def test_a_run_has_what_it_should(tmp_path: Path) -> None:
     assert kinds[-1] == "done"
     assert {p.name for p in run.path.iterdir()} == {
         "config.toml", "data.json", "engine.json", "env.json", "metrics.jsonl", "samples", "checkpoints", "model.safetensors",
-        "early.safetensors", "log.txt",
+        "early.safetensors", ".training", "log.txt",
     }  # fmt: skip
     for line in run.metrics.read_text().splitlines():
         assert "images" in json.loads(line)

@@ -28,8 +28,11 @@ def train_(
     precision: Literal["auto", "fp32", "bf16"] | None = None,
     layout: Literal["auto", "contiguous", "channels-last"] | None = None,
     compile: Literal["auto", "on", "off"] | None = None,
+    shard: bool = False,
     checkpoint_seconds: float = 60.0,
     track: list[str] | None = None,
+    keep: int = 2,
+    keep_every: int = 0,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Train on your data; the same line again continues, and on a finished run it exits at once.
@@ -81,8 +84,14 @@ def train_(
         By default the faster one on this machine, by measurement.
     compile: str
         torch.compile: minutes at the start for faster steps after; off by default.
+    shard: bool
+        Of several processes, each keeps a part of the weights only: for networks that one device cannot hold.
     checkpoint_seconds: float
         How often everything is saved: what a kill may cost at most.
+    keep: int
+        How many of the newest checkpoints stay; 0: all.
+    keep_every: int
+        Also the first checkpoint after every so many images stays, for good.
     track: list[str]
         Also show numbers and pictures in tensorboard, wandb or trackio; several: repeated, or with commas.
     json: bool
@@ -90,12 +99,16 @@ def train_(
     """
     from unstir.cli import console
     from unstir.errors import UserError
+    from unstir.runs.checkpoint import Keep
     from unstir.runs.folder import Run
+    from unstir.training.processes import join, leave
     from unstir.training.resolve import resolve
     from unstir.training.session import Session
 
     if not checkpoint_seconds >= 0:
         raise UserError(f"--checkpoint-seconds is 0 or more, not {checkpoint_seconds:g}")
+    if min(keep, keep_every) < 0:
+        raise UserError("--keep and --keep-every are 0 or more")
     flags = {
         "preset": preset,
         "seed": seed,
@@ -111,11 +124,11 @@ def train_(
             "strict": strict or None,
         },
         "budget": {"minutes": minutes, "images": images},
-        "hardware": {"precision": precision, "layout": layout, "compile": compile},
+        "hardware": {"precision": precision, "layout": layout, "compile": compile, "shard": shard or None},
     }
-    run = Run(out)
+    run, processes = Run(out), join()
     with console.bar("reading", "files") as update:
-        settings, dataset = resolve(flags, config, run, progress=update)
+        settings, dataset = processes.in_turn(lambda: resolve(flags, config, run, progress=update))
     for sentence in dataset.log:
         console.say(sentence)
     spec = dataset.spec
@@ -125,9 +138,18 @@ def train_(
         + f"; preset {settings.preset}"
     )
     console.say(spec.rules)
+    if processes.world > 1:
+        console.say(f"{processes.world} processes share each batch of {settings.optimiser.batch} images")
     if run.engine() is None:
         console.say("measuring which precision, layout and threads are fastest here: a few steps of each")
-    session = Session(run, settings, dataset, checkpoint_seconds=checkpoint_seconds)
+    session = Session(
+        run,
+        settings,
+        dataset,
+        checkpoint_seconds=checkpoint_seconds,
+        keep=Keep(keep, keep_every),
+        processes=processes,
+    )
     for note in session.notes:
         console.say(note)
     progress = session.trainer.progress
@@ -146,7 +168,8 @@ def train_(
             elif event.text:
                 console.say(event.text)
             stopped = stopped or event.kind == "stopped"
-    _summary(json, run, progress.images, finished=not stopped)
+    _summary(json, run, session.trainer.progress.images, finished=not stopped)
+    leave()
     if stopped:
         raise SystemExit(130)
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unstir.errors import UserError
+from unstir.runs import shards
 
 PREFIX = "step-"
 
@@ -24,32 +26,59 @@ PREFIX = "step-"
 class Checkpoint:
     """Tensors by part (model, ema, optimizer), each by name, and everything that is not a tensor."""
 
-    parts: dict[str, dict[str, Tensor]]
+    parts: Mapping[str, Mapping[str, Tensor]]
     state: dict[str, Any]
 
 
-def save(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Writes ``folder/step-…`` aside, waits for the disk, renames it, and drops all but the newest ``keep``.
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the newest, and for good the first at or after every so many images.
 
-    A reader therefore sees a whole checkpoint or none. ``state.json`` holds the SHA-256 of every tensor file and of the rest
-    of itself.
+    Args:
+        newest: how many of them; 0: all.
+        every: images; 0: none for good.
+    """
+
+    newest: int = 2
+    every: int = 0
+
+    def drops(self, steps: Sequence[int]) -> list[int]:
+        """Which of these rising image counts go."""
+        old = steps[: -self.newest] if self.newest else []
+        firsts = {step // self.every: step for step in reversed(steps)} if self.every else {}
+        kept = {step for number, step in firsts.items() if number}
+        return [step for step in old if step not in kept]
+
+
+def save(
+    folder: Path, step: int, checkpoint: Checkpoint, keep: Keep = Keep(), written: Mapping[str, str] | None = None
+) -> Path:
+    """Writes ``folder/step-…`` aside, waits for the disk, renames it, and drops those that are not kept.
+
+    A reader therefore sees a whole checkpoint or none, also where one of the same count is replaced. ``state.json`` holds
+    the SHA-256 of every tensor file and of the rest of itself.
+
+    Args:
+        written: files that are to lie in it and do already in :func:`parts_of`, with the SHA-256 of each.
     """
     target = folder / f"{PREFIX}{step:08d}"
-    aside = folder / f".{target.name}.writing"
+    aside, replaced = folder / f".{target.name}.writing", _replaced(target)
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         hashes = {"state.json": _sha256_of(checkpoint.state)}
         for name, tensors in checkpoint.parts.items():
-            path = aside / f"{name}.safetensors"
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
-            _flush(path)
-            hashes[path.name] = _sha256(path)
+            hashes |= _write(aside / f"{name}.safetensors", tensors)
+        for name, expected in (written or {}).items():
+            (parts_of(folder) / name).rename(aside / name)
+            hashes[name] = expected
         path = aside / "state.json"
         path.write_text(json.dumps({**checkpoint.state, "sha256": hashes}, indent=1), encoding="utf-8")
         _flush(path)
         if target.exists():
-            shutil.rmtree(target)
+            # A folder takes no other's place in one step. Between these two renames the old one is found where it waits.
+            shutil.rmtree(replaced, ignore_errors=True)
+            target.rename(replaced)
         aside.rename(target)
         _flush(folder)
     except (OSError, SafetensorError) as error:
@@ -57,21 +86,49 @@ def save(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> Path
         raise UserError(
             f"the checkpoint could not be written to {folder} ({error}); the earlier ones are untouched"
         ) from None
-    # With the older ones go the beginnings of others that a kill cut off.
-    for old in [*_listed(folder)[:-keep], *folder.glob(f".{PREFIX}*.writing")]:
+    listed = _listed(folder)
+    # With the older ones go those that were replaced, and the beginnings of others that a kill cut off.
+    gone = [listed[step] for step in keep.drops(list(listed))]
+    for old in [*gone, *folder.glob(f".{PREFIX}*.writing"), *folder.glob(f".{PREFIX}*.replaced")]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint whose files are whole, and one line for each that was passed over."""
+def parts_of(folder: Path) -> Path:
+    """Where the processes of a run lay down their parts of a checkpoint before it is made of them."""
+    return folder / ".parts"
+
+
+def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], rank: int, world: int) -> dict[str, str]:
+    """Writes what process ``rank`` of ``world`` keeps into :func:`parts_of`; the SHA-256 of each file, by name."""
+    place = parts_of(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        names = {name: place / f"{shards.name_of(name, rank, world)}.safetensors" for name in parts}
+        return {file: sha for name, path in names.items() for file, sha in _write(path, parts[name]).items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"a part of the checkpoint could not be written to {folder} ({error}); the earlier ones are untouched"
+        ) from None
+
+
+def newest(folder: Path, until: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint whose files are whole, of all or of at most so many images; and a line for each passed over."""
     passed = []
-    for path in reversed(_listed(folder)):
+    listed = _listed(folder)
+    for path in (listed[step] for step in reversed(listed) if until is None or step <= until):
         try:
             return _read(path), passed
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             passed.append(f"{path.name} is damaged ({error}) and was passed over")
     return None, passed
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Removes the checkpoints of more images than these, newest first: what is left is always a beginning of what was there."""
+    listed = _listed(folder)
+    for later in reversed([other for other in listed if other > step]):
+        shutil.rmtree(listed[later], ignore_errors=True)
 
 
 def write_aside(path: Path, content: bytes) -> None:
@@ -90,22 +147,38 @@ def _read(path: Path) -> Checkpoint:
     hashes = state.pop("sha256")
     if hashes.pop("state.json") != _sha256_of(state):
         raise ValueError("state.json does not match its checksum")
-    parts = {}
+    files = {}
     for name, expected in hashes.items():
         if _sha256(path / name) != expected:
             raise ValueError(f"{name} does not match its checksum")
-        parts[name.removesuffix(".safetensors")] = load_file(path / name)
-    return Checkpoint(parts, state)
+        files[name.removesuffix(".safetensors")] = load_file(path / name)
+    return Checkpoint(shards.joined(files), state)
 
 
-def _listed(folder: Path) -> list[Path]:
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """A file of tensors, on the disk; its SHA-256 by its name."""
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+    _flush(path)
+    return {path.name: _sha256(path)}
+
+
+def _listed(folder: Path) -> dict[int, Path]:
     """The checkpoints by rising step: as numbers, since from 10^8 on the names no longer sort."""
-    found = {_step(path): path for path in folder.glob(f"{PREFIX}*") if path.is_dir()} if folder.is_dir() else {}
-    return [found[step] for step in sorted(found) if step >= 0]
+    found: dict[int, Path] = {}
+    if folder.is_dir():
+        for path in folder.glob(f".{PREFIX}*.replaced"):
+            found[_step(path.name.removeprefix(".").removesuffix(".replaced"))] = path
+        # Over those: one that waits to be removed counts only while nothing has its name.
+        found |= {_step(path.name): path for path in folder.glob(f"{PREFIX}*") if path.is_dir()}
+    return {step: found[step] for step in sorted(found) if step >= 0}
 
 
-def _step(path: Path) -> int:
-    digits = path.name.removeprefix(PREFIX)
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _step(name: str) -> int:
+    digits = name.removeprefix(PREFIX)
     return int(digits) if digits.isdecimal() else -1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -12,21 +13,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
+from filelock import FileLock, Timeout
+
 from unstir.data import DataSpec
 from unstir.errors import UserError
 from unstir.runs.checkpoint import write_aside
 
 # What opening a run writes before its config.toml, which comes last.
-_BEFORE_CONFIG = {"samples", "env.json", "data.json", "log.txt", ".config.toml.writing", ".data.json.writing"}
+_LOCK = ".training"
+_BEFORE_CONFIG = {"samples", "env.json", "data.json", "log.txt", ".config.toml.writing", ".data.json.writing", _LOCK}
 
 _SAMPLING = {"sampler": str, "steps": int, "spacing": str, "times": list, "clip": str, "precision": str}
 
 
 @dataclass(frozen=True)
 class Run:
-    """Names the places in a run's folder, and appends to its records."""
+    """Names the places in a run's folder, and appends to its records.
+
+    Args:
+        quiet: whether another process does the appending.
+    """
 
     path: Path
+    quiet: bool = False
 
     ENGINE: ClassVar[str] = "engine.json"
 
@@ -100,6 +109,28 @@ class Run:
             return True
         return self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= _BEFORE_CONFIG
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A context in which no other process trains into this folder. A kill lets go of it.
+
+        Raises:
+            UserError: when another one holds it.
+        """
+        if self.quiet:
+            yield
+            return
+        lock = FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(f"{self.path} is being trained by another process: wait for it, or stop it") from None
+        except (OSError, NotImplementedError):
+            pass  # some file systems know no locks: then nobody watches over this
+        try:
+            yield
+        finally:
+            lock.release()
+
     def spec(self) -> DataSpec:
         """The description of the data, from ``data.json``.
 
@@ -127,6 +158,8 @@ class Run:
 
     def record(self, **values: Any) -> None:
         """One line of ``metrics.jsonl``."""
+        if self.quiet:
+            return
         with self.metrics.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
@@ -146,5 +179,7 @@ class Run:
 
     def log(self, sentence: str) -> None:
         """One line of ``log.txt``."""
+        if self.quiet:
+            return
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(sentence + "\n")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,13 +23,19 @@ from unstir.errors import UserError
 from unstir.runs import checkpoint as checkpoints
 from unstir.runs import config as configs
 from unstir.runs.build import denoiser_of
+from unstir.runs.checkpoint import Keep
 from unstir.runs.config import Config
 from unstir.runs.files import write
 from unstir.runs.folder import Run
 from unstir.runs.model import Model, metadata
 from unstir.training import engine as engines
+from unstir.training.batches import pieces
 from unstir.training.engine import Engine
+from unstir.training.guard import Diverged
 from unstir.training.loop import Step, Trainer
+from unstir.training.processes import Processes
+from unstir.training.saving import Saving
+from unstir.training.sharding import shard
 from unstir.training.trackers import Trackers
 from unstir.training.verdict import LOOKS
 from unstir.training.watch import Watch, few, sentence
@@ -45,7 +52,7 @@ TRAINING_SHARE = 0.92  # of the remaining minutes: the rest draws pictures and w
 class Event:
     """Something the user may want to see.
 
-    ``kind`` is start, step, sample, warning, checkpoint, stopped or done; ``text`` is a sentence, or empty for a step.
+    ``kind`` is start, step, sample, warning, checkpoint, rollback, stopped or done; ``text`` is a sentence, or empty for a step.
     """
 
     kind: str
@@ -62,29 +69,48 @@ class Session:
         run: where it lives; made if it is not there.
         config: what the user asked for. A run that is already there must have been asked for the same.
         checkpoint_seconds: what a kill may cost at most. It has no influence on what is learned.
+        keep: which checkpoints stay.
+        processes: who trains it together. All go through the same events; the first speaks and writes.
+
+    Raises:
+        UserError: for what does not fit the run, the data, the processes or each other.
     """
 
-    def __init__(self, run: Run, config: Config, dataset: Dataset, *, checkpoint_seconds: float = 60.0) -> None:
-        self.run, self.config, self.dataset = run, config, dataset
+    def __init__(
+        self,
+        run: Run,
+        config: Config,
+        dataset: Dataset,
+        *,
+        checkpoint_seconds: float = 60.0,
+        keep: Keep = Keep(),  # noqa: B008 - it is frozen
+        processes: Processes = Processes(),  # noqa: B008 - as well
+    ) -> None:
+        self.run, self.config, self.dataset = replace(run, quiet=not processes.first), config, dataset
+        self.processes = processes
         self.checkpoint_seconds = checkpoint_seconds
         self.denoiser = _initialised(config)
-        if not run.config.exists():
-            self._rehearse()
-        self._open()
+        processes.in_turn(self._open)
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
         forgets = self.denoiser.process.schedule.prior_report()
         self.notes += filter(None, [forgets, few(dataset)])
         engine = self._engine()
         engine.settle()
-        engine.place(self.denoiser)
-        self.trainer = Trainer(config, self.denoiser, dataset, engine)
-        self.watch, self.trackers = Watch(self.trainer), Trackers(run, config)
+        if self._sharded:
+            shard(self.denoiser.network, engine.device, processes.world)
+        else:
+            engine.place(self.denoiser)
+        self.trainer = Trainer(config, self.denoiser, dataset, engine, processes)
+        self.saving = Saving(self.run, self.trainer, keep)
+        self.watch = Watch(self.trainer)
+        self.trackers = Trackers(self.run, config if processes.first else replace(config, track=""))
         if state is not None:
             self.trainer.restore(state)
+        self._check_place()
         if config.budget.images:
             self.trainer.progress.total = config.budget.images
-        self._stop = False
+        self._asked = self._stop = False
 
     @property
     def finished(self) -> bool:
@@ -92,21 +118,29 @@ class Session:
         return bool(progress.total) and progress.images >= progress.total and self.run.model.exists()
 
     def events(self) -> Iterator[Event]:
-        """Trains to the end of the budget or to a signal, whichever comes first."""
+        """Trains to the end of the budget or to a signal, whichever comes first.
+
+        Raises:
+            UserError: when another process trains this run, when a checkpoint cannot be written, and when numbers stay
+                infinite after the run was rolled back once.
+        """
+        with self.run.held():
+            yield from self._sitting()
+
+    def _sitting(self) -> Iterator[Event]:
         progress = self.trainer.progress
         # Also where a kill came before the first checkpoint: then training begins again, from 0.
         if progress.images or self.run.metrics.exists():
-            self.run.record(event="resume", images=progress.images)
+            self.run.record(event="resume", images=progress.images, processes=self.processes.world)
         self.trackers.begin(progress.images)
         yield Event("start", facts={"images": progress.images, "total": progress.total})
         with _signals(self._ask_to_stop):
             yield from self._train()
+        progress = self.trainer.progress
         if self._stop and not self.finished:
-            self._save()
             self.trackers.close()
             yield Event("stopped", f"stopped and saved at {progress.images:,} images; the same line continues")
             return
-        self._save()  # before the pictures: an interrupt while they are drawn costs no training
         yield from self._snapshot()
         self._write_model(self.run.model)
         self.run.record(
@@ -116,6 +150,15 @@ class Session:
         yield Event("done", f"trained on {progress.images:,} images in {progress.seconds / 60:.1f} minutes")
 
     def _train(self) -> Iterator[Event]:
+        """Updates, and what happens between them; from numbers that stay infinite it goes back once."""
+        while True:
+            try:
+                yield from self._updates()
+                return
+            except Diverged as problem:
+                yield Event("rollback", self.saving.roll_back(problem))
+
+    def _updates(self) -> Iterator[Event]:
         progress = self.trainer.progress
         sitting, sitting_from = time.perf_counter(), progress.images
         saved = recorded = sitting
@@ -126,7 +169,8 @@ class Session:
             recent.append(step)
             rate = (progress.images - sitting_from) / (now - sitting)
             yield Event("step", step=step, images_per_second=rate, facts={"total": progress.total})
-            if not progress.total and self._measured_enough():
+            measured, due, self._stop = self.processes.any(*self._due(now - saved), self._asked)
+            if measured:
                 self._fix_budget()
                 saved = now
                 yield Event(
@@ -139,16 +183,17 @@ class Session:
             if self._snapshots_due() > shown and progress.images < progress.total:
                 shown = self._snapshots_due()
                 yield from self._snapshot()
-                if not self.run.early.exists():
+                if self.processes.agreed(not self.run.early.exists()):
                     self._write_model(self.run.early)
-            if now - saved > self.checkpoint_seconds:
-                self._save()
+            if due:
+                self.saving.save()
                 saved = now
                 yield Event("checkpoint")
             if self._stop:
                 break
         if recent:
             self._record(recent, progress.images / max(progress.seconds, 1e-9))
+        self.saving.save()  # before the pictures: an interrupt while they are drawn costs no training
 
     @torch.no_grad()
     def _rehearse(self) -> None:
@@ -161,6 +206,10 @@ class Session:
 
     def _open(self) -> None:
         """Makes the run, or checks that the one that is there was asked for the same."""
+        opt, processes = self.config.optimiser, self.processes
+        pieces(opt.batch, processes.rank, processes.world, opt.micro_batch)
+        if not self.run.config.exists():
+            self._rehearse()
         try:
             if self.run.config.exists():
                 there = configs.read(self.run.config)
@@ -187,32 +236,56 @@ class Session:
         except OSError as error:
             raise UserError(f"the run cannot be kept in {self.run.path}: {error}") from None
 
+    def _check_place(self) -> None:
+        """What one process writes, the others must find after a restart."""
+        progress = self.trainer.progress
+        if len(set(self.processes.gathered(progress.images))) > 1:
+            raise UserError(
+                f"the processes do not find the same checkpoints in {self.run.path}: put --out where all of them see it"
+            )
+
+    @property
+    def _sharded(self) -> bool:
+        return self.config.hardware.shard and self.processes.world > 1
+
     def _engine(self) -> Engine:
-        """The engine this run was recorded with, or the fastest by measurement, which is then recorded."""
+        """The engine this run was recorded with, or the fastest by the first process's measurement, which is then recorded."""
         engines.keep_memory()
-        facts = self.run.engine()
-        if facts:
-            return engines.recorded(facts)
-        device = engines.default_device()
-        hardware = self.config.hardware
+        facts = self.run.engine() or self._chosen() if self.processes.first else {}
+        return engines.recorded(self.processes.agreed(facts))
+
+    def _chosen(self) -> dict[str, Any]:
+        device, hardware = engines.default_device(), self.config.hardware
         images = self.dataset.spec.kind == "image"
         choices = engines.alternatives(device, hardware.precision, hardware.layout, hardware.compile, images)
-        chosen, milliseconds = engines.fastest(choices, self._trial)
+        if self._sharded:
+            # No process could hold the network that it would have to measure.
+            chosen, milliseconds = engines.usual(choices), {}
+        else:
+            chosen, milliseconds = engines.fastest(choices, self._trial)
         facts = asdict(chosen) | {"device": str(device), "milliseconds": milliseconds}
         checkpoints.write_aside(self.run.path / Run.ENGINE, json.dumps(facts, indent=1).encode())
         if milliseconds:
             measured = ", ".join(f"{name} {value:.0f} ms" for name, value in milliseconds.items())
             self.notes.append(f"a training step here takes: {measured}; using {chosen.name}")
-        return chosen
+        return facts
 
     def _trial(self, engine: Engine) -> Callable[[], None]:
-        trainer = Trainer(self.config, copy.deepcopy(self.denoiser), self.dataset, engine)
+        opt = self.config.optimiser
+        share = replace(self.config, optimiser=replace(opt, batch=math.ceil(opt.batch / self.processes.world)))
+        trainer = Trainer(share, copy.deepcopy(self.denoiser), self.dataset, engine)
         engine.place(trainer.denoiser)
 
         def step() -> None:
             trainer.update()
 
         return step
+
+    def _due(self, since_saved: float) -> tuple[bool, bool]:
+        """Whether by the first process's clock the budget is to be fixed, and the state to be saved."""
+        first, trainer = self.processes.first, self.trainer
+        measured = first and not trainer.progress.total and self._measured_enough()
+        return measured, first and since_saved > self.checkpoint_seconds and not trainer.trouble.count
 
     def _measured_enough(self) -> bool:
         return self.trainer.progress.seconds > min(MEASURING_SECONDS, 60 * MEASURING_SHARE * self.config.budget.minutes)
@@ -222,8 +295,8 @@ class Session:
         progress, batch = self.trainer.progress, self.config.optimiser.batch
         left = TRAINING_SHARE * 60 * self.config.budget.minutes - progress.seconds
         images = progress.images + max(left, 0.0) * progress.images / progress.seconds
-        progress.total = max(batch, round(images / batch) * batch)
-        self._save()
+        progress.total = self.processes.agreed(max(batch, round(images / batch) * batch))
+        self.saving.save()
         self.run.record(event="budget", images=progress.images, total=progress.total)
 
     def _snapshots_due(self) -> int:
@@ -231,7 +304,15 @@ class Session:
         return progress.images * SNAPSHOTS // progress.total if progress.total else 0
 
     def _snapshot(self) -> Iterator[Event]:
-        """Pictures from raw and averaged weights on one fixed seed, and what is seen of how training goes."""
+        """Pictures from raw and averaged weights on one fixed seed, and what is seen of how training goes.
+
+        The first process draws while the others wait, but with a network that is cut among them all have to.
+        """
+        if self.processes.first or self.trainer.sharded:
+            yield from self._look()
+        self.processes.wait()
+
+    def _look(self) -> Iterator[Event]:
         model = Model(self.denoiser, self.dataset.spec, self.config)
         self.denoiser.eval()
         self._draw(model, "raw")
@@ -253,7 +334,8 @@ class Session:
         drawn = model.sample(n, seed=self.config.seed, batch=n, **shown)
         suffix = ".png" if self.dataset.spec.kind == "image" else ".npy"
         target = self.run.samples / f"{self.trainer.progress.images:010d}-{weights}{suffix}"
-        write(drawn, target, range(n), codec=model.spec.codec)
+        if self.processes.first:
+            write(drawn, target, range(n), codec=model.spec.codec)
         if suffix == ".png":
             self.trackers.picture(f"samples/{weights}", target, self.trainer.progress.images)
         return drawn
@@ -272,18 +354,16 @@ class Session:
         self.run.record(**record)
         self.trackers.record(record)
 
-    def _save(self) -> None:
-        checkpoints.save(self.run.checkpoints, self.trainer.progress.images, self.trainer.checkpoint())
-
     def _write_model(self, path: Path) -> None:
         """The averaged weights as they are now, in a file that describes itself."""
-        tensors = dict(zip(self.trainer.names, self.trainer.ema.values, strict=True))
-        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        facts = metadata(self.config, self.dataset.spec, self.trainer.progress.images, "ema")
-        checkpoints.write_aside(path, save(tensors, facts))
+        tensors = self.trainer.average()
+        if self.processes.first:
+            facts = metadata(self.config, self.dataset.spec, self.trainer.progress.images, "ema")
+            checkpoints.write_aside(path, save(tensors, facts))
+        self.processes.wait()
 
     def _ask_to_stop(self, _signal: int, _frame: FrameType | None) -> None:
-        self._stop = True
+        self._asked = True
 
 
 def _initialised(config: Config) -> Denoiser:
