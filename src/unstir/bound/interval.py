@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 
@@ -29,6 +30,7 @@ def mean_interval(values: Vector, z: float = Z95) -> tuple[float, float]:
     return float(values.mean()), half
 
 
+@lru_cache(maxsize=256)
 def student(z: float, freedom: float) -> float:
     """The quantile of Student's t beyond which lies as much as beyond z in the standard normal."""
     if not 0 < freedom < 1e4:

@@ -39,7 +39,7 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A word, and the sentence with the numbers that it rests on."""
+    """A word, and the numbers that it rests on: how the held-out bound changed, or what shows that something is learned by heart."""
 
     word: str
     reason: str = ""
@@ -75,16 +75,20 @@ def judge(watched: Sequence[dict[str, Any]]) -> Verdict:
     copied = _copies(now, ALARM / 2 / number)
     if not now["bound"]:
         return Verdict(MEMORISING, copied[0]) if copied else Verdict(EARLY, "the bound is not finite")
-    grown = [found for before in watched if before is not now and (found := _overfitted(before, now, ALARM / (number * (number - 1))))]
+    grown = [
+        found
+        for before in watched
+        if before is not now and (found := _overfitted(before, now, ALARM / (number * (number - 1))))
+    ]
     if copied or grown:
         return Verdict(MEMORISING, "; ".join([*copied, *grown[-1:]]))
     if len(watched) < 2:
         return Verdict(EARLY, "one look has nothing to be compared with")
     before = watched[-2]
     change, half = mean_interval(_change(before, now, "heldout"), Z95)
-    said = f"held out {_signed(change, half)} {now['bound']['unit']} since {before['images']:,}"
+    said = f"{_signed(change, half)} since {before['images']:,}"
     if math.isinf(half):
-        return Verdict(EARLY, f"{said}: one held-out item does not tell")
+        return Verdict(EARLY, "one held-out item does not tell")
     return Verdict(IMPROVING if change + half < 0 else PLATEAU, said)
 
 
@@ -104,12 +108,14 @@ def _overfitted(before: dict[str, Any], now: dict[str, Any], level: float) -> st
     if min(len(heldout), len(train)) < 2:
         return ""
     worse, half = mean_interval(heldout, _beyond(level))
+    if worse <= half:
+        return ""
     parts = [(float(values.double().var()) / len(values), len(values) - 1) for values in (heldout, train)]
     variance = sum(square for square, _ in parts)
     # Welch and Satterthwaite's degrees of freedom of a difference of two means.
     freedom = variance**2 / max(sum(square**2 / n for square, n in parts), 1e-300)
     grown = worse - float(train.mean())
-    if worse <= half or grown <= student(_beyond(level), freedom) * math.sqrt(variance):
+    if grown <= student(_beyond(level), freedom) * math.sqrt(variance):
         return ""
     return (
         f"since {before['images']:,} the held-out bound rose by {_signed(worse, half).lstrip('+')} {now['bound']['unit']} and its "
