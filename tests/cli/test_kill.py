@@ -19,18 +19,20 @@ from tests import small
 
 UNSTIR = Path(sys.executable).with_name("unstir")
 IMAGES = 1600
+MANY = 24_000  # for hundreds of kills, each after some updates
 
 Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts the line that trains into a folder."""
+    """Starts the line that trains into a folder: with labels, some of them hidden, dropout, and mirrored pictures."""
     settings = tmp_path_factory.mktemp("settings") / "small.toml"
     settings.write_text(small.TOML)
 
-    def begin(out: Path, **options: object) -> subprocess.Popen[str]:
-        line = ["train", "digits", "--images", str(IMAGES), "--checkpoint-seconds", "0.1", "--config", str(settings)]
+    def begin(out: Path, images: int = IMAGES, seconds: float = 0.1, **options: object) -> subprocess.Popen[str]:
+        line = ["train", "digits", "--flip", "--images", str(images), "--checkpoint-seconds", str(seconds)]
+        line += ["--config", str(settings)]
         return subprocess.Popen(
             [str(UNSTIR), *line, "--out", str(out)],
             stdout=subprocess.PIPE,
@@ -48,7 +50,7 @@ def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights' file of the run that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "run"
     process = start(out)
-    err = process.communicate(timeout=120)[1]
+    err = process.communicate(timeout=300)[1]
     assert process.returncode == 0, err
     return (out / "model.safetensors").read_bytes()
 
@@ -67,30 +69,60 @@ def wait_past(process: subprocess.Popen[str], out: Path, images: int) -> None:
         time.sleep(0.01)
 
 
-def test_disturbed_at_random_moments_it_ends_in_the_same_bits(start: Start, whole: bytes, tmp_path: Path) -> None:
+def kill(start: Start, out: Path, seen: int, **options: object) -> tuple[int, bool]:
+    """Kills a sitting some time after its first checkpoint; the images of the newest one then, and whether a write was cut off."""
+    process = start(out, **options)
+    wait_past(process, out, seen)
+    time.sleep(random.uniform(0, 0.1))
+    process.kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, err
+    assert not (out / "model.safetensors").exists(), "killed too late to mean anything"
+    if seen:
+        assert f"continuing from {seen:,} images" in err, "it began past image 0, where the kill before left it"
+    return newest(out), bool(list((out / "checkpoints").glob(".*")))
+
+
+def test_killed_five_times_it_ends_in_the_same_bits(start: Start, whole: bytes, tmp_path: Path) -> None:
     out, seen = tmp_path / "run", 0
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-        process = start(out)
-        wait_past(process, out, seen)
-        moment = random.uniform(0, 0.1)
-        time.sleep(moment)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        assert "Traceback" not in err
-        if seen:
-            assert f"continuing from {seen:,} images" in err
-        if number == signal.SIGKILL:
-            assert process.returncode == -number, (moment, err)
-            assert not (out / "model.safetensors").exists(), "killed too late to mean anything"
-            seen = newest(out)
-        else:
-            assert process.returncode == 130, err
-            stopped = re.search(r"stopped and saved at ([\d,]+) images; the same line continues", err)
-            assert stopped is not None, err
-            seen = int(stopped[1].replace(",", ""))
-            assert newest(out) == seen
+    for seconds in (0.1, 0.0, 0.0, 0.0, 0.1):  # with 0 it writes most of the time, so kills come amid writing
+        seen, _ = kill(start, out, seen, seconds=seconds)
         assert 0 < seen < IMAGES
     finish(start, out, whole)
+
+
+def test_stopped_twice_it_ends_in_the_same_bits(start: Start, whole: bytes, tmp_path: Path) -> None:
+    out, seen = tmp_path / "run", 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = start(out)
+        wait_past(process, out, seen)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+        assert "Traceback" not in err
+        assert not seen or f"continuing from {seen:,} images" in err
+        stopped = re.search(r"stopped and saved at ([\d,]+) images; the same line continues", err)
+        assert stopped is not None, err
+        seen = int(stopped[1].replace(",", ""))
+        assert newest(out) == seen
+        assert 0 < seen < IMAGES
+    finish(start, out, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_killed_two_hundred_times_it_ends_in_the_same_bits(start: Start, tmp_path: Path) -> None:
+    whole, out, seen, cut = tmp_path / "whole", tmp_path / "run", 0, 0
+    undisturbed = start(whole, images=MANY)
+    _, err = undisturbed.communicate(timeout=600)
+    assert undisturbed.returncode == 0, err
+    for _ in range(200):
+        seen, amid = kill(start, out, seen, images=MANY, seconds=random.choice((0.0, 0.02, 0.1)))
+        assert 0 < seen < MANY
+        cut += amid
+    print(f"200 kills, {cut} of them amid the writing of a checkpoint, the last at {seen:,} images")
+    assert cut > 0
+    finish(start, out, (whole / "model.safetensors").read_bytes(), images=MANY)
 
 
 @pytest.mark.slow
@@ -103,13 +135,14 @@ def test_killed_at_any_instant_from_the_first_import_on(start: Start, whole: byt
     finish(start, tmp_path / "run", whole)
 
 
-def finish(start: Start, out: Path, whole: bytes) -> None:
-    process = start(out)
-    _, err = process.communicate(timeout=120)
+def finish(start: Start, out: Path, whole: bytes, **options: object) -> None:
+    process = start(out, **options)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert (out / "model.safetensors").read_bytes() == whole
     if "is finished" not in err:
-        assert not list(out.rglob("*.writing")), "what the kills left is cleared away"
+        left = [path.name for path in out.rglob(".*") if path.name != ".training"]
+        assert not left, "what the kills left is cleared away"
 
 
 def test_a_full_disk_is_said_in_one_line(start: Start, tmp_path: Path) -> None:
