@@ -188,9 +188,7 @@ def digits(number: int, heldout: int) -> Dataset:
     )
 
 
-def trained(
-    monkeypatch: pytest.MonkeyPatch, path: Path, dataset: Dataset, images: int
-) -> tuple[Run, list[session.Event]]:
+def trained(path: Path, dataset: Dataset, images: int) -> tuple[Run, list[session.Event]]:
     settings = small.config(
         network={"channels": 16, "classes": 10, "dropout": 0.0, "blocks": 2},
         prediction={"name": "preconditioned", "data_rms": 0.7},
