@@ -145,6 +145,11 @@ def usual(engines: list[Engine]) -> Engine:
     return next((engine for engine in engines if engine.precision == precision), engines[0])
 
 
+def measured(milliseconds: dict[str, float]) -> str:
+    """What :func:`fastest` found, in words."""
+    return ", ".join(f"{name} {value:.0f} ms" for name, value in milliseconds.items())
+
+
 def recorded(facts: dict[str, Any]) -> Engine:
     """The engine that a run's ``engine.json`` speaks of, on this machine's device."""
     return Engine(default_device(), facts["precision"], facts["layout"], facts["compiled"], facts.get("threads", 0))

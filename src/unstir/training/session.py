@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,6 @@ from unstir.data import Dataset
 from unstir.denoisers import Denoiser
 from unstir.errors import UserError
 from unstir.runs import checkpoint as checkpoints
-from unstir.runs import config as configs
 from unstir.runs.build import denoiser_of
 from unstir.runs.checkpoint import Keep
 from unstir.runs.config import Config
@@ -29,10 +26,11 @@ from unstir.runs.files import write
 from unstir.runs.folder import Run
 from unstir.runs.model import Model, metadata
 from unstir.training import engine as engines
-from unstir.training.batches import pieces
+from unstir.training.choosing import chosen
 from unstir.training.engine import Engine
 from unstir.training.guard import Diverged
 from unstir.training.loop import Step, Trainer
+from unstir.training.opening import opened
 from unstir.training.processes import Processes
 from unstir.training.saving import Saving
 from unstir.training.sharding import shard
@@ -90,7 +88,7 @@ class Session:
         self.processes = processes
         self.checkpoint_seconds = checkpoint_seconds
         self.denoiser = _initialised(config)
-        processes.in_turn(self._open)
+        processes.in_turn(lambda: opened(self.run, config, dataset, self.denoiser, processes))
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
         forgets = self.denoiser.process.schedule.prior_report()
@@ -195,47 +193,6 @@ class Session:
             self._record(recent, progress.images / max(progress.seconds, 1e-9))
         self.saving.save()  # before the pictures: an interrupt while they are drawn costs no training
 
-    @torch.no_grad()
-    def _rehearse(self) -> None:
-        """One loss, so that a configuration that does not fit itself or the data is refused before a folder is made."""
-        try:
-            Trainer(self.config, self.denoiser, self.dataset, Engine(torch.device("cpu"))).loss(0, 2)
-        except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"this configuration cannot learn from this data: {reason}") from error
-
-    def _open(self) -> None:
-        """Makes the run, or checks that the one that is there was asked for the same."""
-        opt, processes = self.config.optimiser, self.processes
-        pieces(opt.batch, processes.rank, processes.world, opt.micro_batch)
-        if not self.run.config.exists():
-            self._rehearse()
-        try:
-            if self.run.config.exists():
-                there = configs.read(self.run.config)
-                different = configs.differences(there, self.config)
-                if different:
-                    raise UserError(
-                        f"{self.run.path} was started with other settings ({'; '.join(different)}): "
-                        "repeat its line to continue it, or choose another --out; a budget cannot be changed once it has begun"
-                    )
-                if self.run.spec().hash != self.dataset.spec.hash:
-                    raise UserError(f"the data is not what {self.run.path} was started with: choose another --out")
-                return
-            if not self.run.begins:
-                raise UserError(f"{self.run.path} is already there and is not a run: choose another --out")
-            self.run.samples.mkdir(parents=True, exist_ok=True)
-            self.run.write_environment()
-            spec = json.dumps(self.dataset.spec.to_json(), indent=1)
-            checkpoints.write_aside(self.run.path / "data.json", spec.encode())
-            (self.run.path / "log.txt").unlink(missing_ok=True)
-            for sentence in self.dataset.log:
-                self.run.log(sentence)
-            # Last, since its presence says that the run has been opened.
-            checkpoints.write_aside(self.run.config, self.config.to_toml().encode())
-        except OSError as error:
-            raise UserError(f"the run cannot be kept in {self.run.path}: {error}") from None
-
     def _check_place(self) -> None:
         """What one process writes, the others must find after a restart."""
         progress = self.trainer.progress
@@ -255,31 +212,12 @@ class Session:
         return engines.recorded(self.processes.agreed(facts))
 
     def _chosen(self) -> dict[str, Any]:
-        device, hardware = engines.default_device(), self.config.hardware
-        images = self.dataset.spec.kind == "image"
-        choices = engines.alternatives(device, hardware.precision, hardware.layout, hardware.compile, images)
-        if self._sharded:
-            # No process could hold the network that it would have to measure.
-            chosen, milliseconds = engines.usual(choices), {}
-        else:
-            chosen, milliseconds = engines.fastest(choices, self._trial)
-        facts = asdict(chosen) | {"device": str(device), "milliseconds": milliseconds}
+        engine, milliseconds = chosen(self.config, self.denoiser, self.dataset, self.processes.world)
+        facts = asdict(engine) | {"device": str(engine.device), "milliseconds": milliseconds}
         checkpoints.write_aside(self.run.path / Run.ENGINE, json.dumps(facts, indent=1).encode())
         if milliseconds:
-            measured = ", ".join(f"{name} {value:.0f} ms" for name, value in milliseconds.items())
-            self.notes.append(f"a training step here takes: {measured}; using {chosen.name}")
+            self.notes.append(f"a training step here takes: {engines.measured(milliseconds)}; using {engine.name}")
         return facts
-
-    def _trial(self, engine: Engine) -> Callable[[], None]:
-        opt = self.config.optimiser
-        share = replace(self.config, optimiser=replace(opt, batch=math.ceil(opt.batch / self.processes.world)))
-        trainer = Trainer(share, copy.deepcopy(self.denoiser), self.dataset, engine)
-        engine.place(trainer.denoiser)
-
-        def step() -> None:
-            trainer.update()
-
-        return step
 
     def _due(self, since_saved: float) -> tuple[bool, bool]:
         """Whether by the first process's clock the budget is to be fixed, and the state to be saved."""
