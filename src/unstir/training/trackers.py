@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import secrets
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -47,7 +49,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         # What was told after the place that is continued from is learned, and told, again.
-        self.writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=images + 1 if images else None)
+        self.writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=images + 1)
         if not images:
             self.writer.add_text("configuration", "".join(f"    {line}\n" for line in config.to_toml().splitlines()), 0)
             self.writer.add_hparams(_settings(config), {}, run_name=".")
@@ -65,29 +67,38 @@ class TensorBoard:
 
 
 class Hosted:
-    """wandb, or trackio, which has the same calls: a run of the project ``unstir``, continued under the name that was stored.
-
-    Their own steps only rise, so the place is a number among the others, ``images``.
-    """
+    """wandb, or trackio, which has the same calls: a run of the project ``unstir``, continued under the name that was stored."""
 
     def __init__(self, package: str, run: Run, config: Config) -> None:
         self.package = import_module(package)
         name = _stored(run, package)
         # In wandb what makes a run the same is its id, in trackio its name.
-        own = {"id": name, "name": run.path.resolve().name, "dir": str(run.path)} if package == "wandb" else {"name": name}
+        own = (
+            {"id": name, "name": run.path.resolve().name, "dir": str(run.path)}
+            if package == "wandb"
+            else {"name": name}
+        )
         self.run = self.package.init(project=PROJECT, config=_settings(config), resume="allow", **own)
-        if package == "wandb":
+        self.counts = package == "trackio"
+        if not self.counts:
             self.run.define_metric("*", step_metric="images")
 
     def scalars(self, values: Mapping[str, float], images: int) -> None:
-        self.run.log({**values, "images": images})
+        self._log(values, images)
 
     def picture(self, name: str, picture: np.ndarray, images: int) -> None:
         grey = picture[:, :, 0] if picture.shape[-1] == 1 else picture
-        self.run.log({name: self.package.Image(Image.fromarray(grey)), "images": images})
+        self._log({name: self.package.Image(Image.fromarray(grey))}, images)
 
     def close(self) -> None:
-        self.run.finish()
+        self.package.finish()
+
+    def _log(self, values: Mapping[str, Any], images: int) -> None:
+        if self.counts:
+            self.run.log(dict(values), step=images)
+        else:
+            # wandb drops what goes back behind its own steps, as a resume may, so there the place is a number among the others.
+            self.run.log({**values, "images": images})
 
 
 _OPEN: dict[str, Callable[[Run, Config, int], Tracker]] = {
@@ -132,10 +143,13 @@ class Trackers:
         """
         for name in named(self.config.track):
             try:
-                self.open[name] = _OPEN[name](self.run, self.config, images)
+                with redirect_stdout(sys.stderr):  # some talk, and stdout is for results
+                    self.open[name] = _OPEN[name](self.run, self.config, images)
             except Exception as error:
                 self.close()
-                raise UserError(f"the tracker {name} could not be opened ({_line(error)}): leave --track {name} out") from None
+                raise UserError(
+                    f"the tracker {name} could not be opened ({_line(error)}): leave --track {name} out"
+                ) from None
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Tells of one line of ``metrics.jsonl``."""
@@ -163,7 +177,8 @@ class Trackers:
     def _each(self, tell: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self.open.items()):
             try:
-                tell(tracker)
+                with redirect_stdout(sys.stderr):
+                    tell(tracker)
             # Whatever goes wrong with what only shows must not cost what it shows.
             except Exception as error:
                 del self.open[name]
