@@ -33,6 +33,7 @@ def train_(
     track: list[str] | None = None,
     keep: int = 2,
     keep_every: int = 0,
+    dry_run: bool = False,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Train on your data; the same line again continues, and on a finished run it exits at once.
@@ -46,6 +47,8 @@ def train_(
         unstir train train-images-idx3-ubyte.gz --out runs/mnist --minutes 10
 
         unstir train photos/ --out runs/larger --size 32 --condition super-resolution:4
+
+        unstir train photos/ --out runs/photos --minutes 600 --dry-run
 
     Parameters
     ----------
@@ -94,6 +97,9 @@ def train_(
         Also the first checkpoint after every so many images stays, for good.
     track: list[str]
         Also show numbers and pictures in tensorboard, wandb or trackio; several: repeated, or with commas.
+    dry_run: bool
+        Only say what would be done: the whole configuration, parameters, memory, images a second and hours, from a few steps.
+        Nothing is written.
     json: bool
         A summary as JSON on stdout.
     """
@@ -138,6 +144,10 @@ def train_(
         + f"; preset {settings.preset}"
     )
     console.say(spec.rules)
+    if dry_run:
+        if processes.world > 1:
+            raise UserError("--dry-run measures one process: ask it without torchrun")
+        return _rehearsed(json, settings, dataset)
     if processes.world > 1:
         console.say(f"{processes.world} processes share each batch of {settings.optimiser.batch} images")
     if run.engine() is None:
@@ -172,6 +182,22 @@ def train_(
     leave()
     if stopped:
         raise SystemExit(130)
+
+
+def _rehearsed(as_json: bool, settings, dataset) -> None:
+    from dataclasses import asdict
+
+    from unstir.cli import console
+    from unstir.training.dry_run import dry_run
+
+    console.say("measuring: a few steps with each precision, layout and number of threads, then memory")
+    found = dry_run(settings, dataset)
+    if as_json:
+        console.give(asdict(found) | {"config": asdict(settings)})
+        return
+    print(settings.to_toml())
+    for line in found.lines:
+        print(line)
 
 
 def _summary(as_json: bool, run, images: int, finished: bool) -> None:

@@ -129,11 +129,7 @@ def fastest(
     for _ in range(rounds):
         for engine, run, times in zip(engines, steps, taken, strict=True):
             engine.settle()
-            _wait(engines[0].device)
-            begin = time.perf_counter()
-            run()
-            _wait(engines[0].device)
-            times.append(time.perf_counter() - begin)
+            times.append(seconds(run, engine.device))
     medians = [1000 * statistics.median(times) for times in taken]
     names = [engine.name for engine in engines]
     return engines[medians.index(min(medians))], dict(zip(names, medians, strict=True))
@@ -153,6 +149,15 @@ def measured(milliseconds: dict[str, float]) -> str:
 def recorded(facts: dict[str, Any]) -> Engine:
     """The engine that a run's ``engine.json`` speaks of, on this machine's device."""
     return Engine(default_device(), facts["precision"], facts["layout"], facts["compiled"], facts.get("threads", 0))
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """How long this takes, to its end on the device."""
+    _wait(device)
+    begin = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - begin
 
 
 def _wait(device: torch.device) -> None:

@@ -11,6 +11,7 @@ from unstir.denoisers import Denoiser
 from unstir.errors import UserError
 from unstir.runs import checkpoint as checkpoints
 from unstir.runs import config as configs
+from unstir.runs.build import denoiser_of
 from unstir.runs.config import Config
 from unstir.runs.folder import Run
 from unstir.training.batches import pieces
@@ -62,3 +63,9 @@ def rehearse(config: Config, dataset: Dataset, denoiser: Denoiser) -> None:
     except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"this configuration cannot learn from this data: {reason}") from error
+
+
+def initialised(config: Config) -> Denoiser:
+    """A denoiser with the weights that its seed begins with."""
+    torch.manual_seed(config.seed)
+    return denoiser_of(config)

@@ -12,14 +12,11 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save
 
 from unstir.data import Dataset
-from unstir.denoisers import Denoiser
 from unstir.errors import UserError
 from unstir.runs import checkpoint as checkpoints
-from unstir.runs.build import denoiser_of
 from unstir.runs.checkpoint import Keep
 from unstir.runs.config import Config
 from unstir.runs.files import write
@@ -30,7 +27,7 @@ from unstir.training.choosing import chosen
 from unstir.training.engine import Engine
 from unstir.training.guard import Diverged
 from unstir.training.loop import Step, Trainer
-from unstir.training.opening import opened
+from unstir.training.opening import initialised, opened
 from unstir.training.processes import Processes
 from unstir.training.saving import Saving
 from unstir.training.sharding import shard
@@ -87,7 +84,7 @@ class Session:
         self.run, self.config, self.dataset = replace(run, quiet=not processes.first), config, dataset
         self.processes = processes
         self.checkpoint_seconds = checkpoint_seconds
-        self.denoiser = _initialised(config)
+        self.denoiser = initialised(config)
         processes.in_turn(lambda: opened(self.run, config, dataset, self.denoiser, processes))
         state, passed = checkpoints.newest(run.checkpoints)
         self.notes = list(passed)
@@ -302,11 +299,6 @@ class Session:
 
     def _ask_to_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked = True
-
-
-def _initialised(config: Config) -> Denoiser:
-    torch.manual_seed(config.seed)
-    return denoiser_of(config)
 
 
 class _signals:
