@@ -52,7 +52,7 @@ SMALL = {
 }
 """What keeps a command small, whatever the page asks for."""
 
-HERE = ("edit", "film", "sample", "bench")
+HERE = ("edit", "film", "sample", "bench", "doctor")
 """Commands of which a page has many and each takes a moment: run in this process, since to start one takes longer."""
 
 
@@ -115,7 +115,12 @@ def run(folder: Path, words: list[str]) -> None:
     done = subprocess.run(
         [UNSTIR, *words[1:]], cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
-    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+    assert done.returncode in ends(words), f"{shlex.join(words)}\n{done.stderr}"
+
+
+def ends(words: list[str]) -> tuple[int, ...]:
+    """The exit codes of a command that worked: 1 says that something is wrong with a run, as with those that are small here."""
+    return (0, 1) if words[1] == "doctor" else (0,)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -124,7 +129,7 @@ def test_commands_run(page: Path, place: Path, unstir: Callable[..., Any], monke
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for command in commands(page):
         words = shlex.split(command)
-        if words[0] == "torchrun":  # one process will do: tests/cli/test_processes.py tries several
+        if words[0] == "torchrun":  # one process will do: tests/cli/ and tests/training/test_processes.py try several
             words = words[words.index("-m") + 1 :]
         if words == [".", ".venv/bin/activate"]:
             continue
@@ -137,7 +142,7 @@ def test_commands_run(page: Path, place: Path, unstir: Callable[..., Any], monke
             words = cut_down(words)
             if words[1] in HERE:
                 ended = unstir(*words[1:])
-                assert ended.code == 0, f"{shlex.join(words)}\n{ended.err}"
+                assert ended.code in ends(words), f"{shlex.join(words)}\n{ended.err}"
             else:
                 run(place, words)
 

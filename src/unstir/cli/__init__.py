@@ -26,7 +26,10 @@ for _name, _help in (
     ("score", "How strange each item of some data is to a run, as a table."),
     ("report", "One self-contained page about a run."),
     ("reproduce", "Rebuild the papers' experiments: their tables, ours beside theirs."),
-    ("doctor", "Say why samples are noise, black, tinted or copies, and what to do."),
+    (
+        "doctor",
+        "Say why samples are noise, black, tinted or copies, and what to do; exit code 0 when healthy, 1 when something was found.",
+    ),
     ("inspect", "Show what is in the data, what is wrong with it, what the network will see."),
 ):
     app.command(f"unstir.cli.{_name}:{_name}_", name=_name, help=_help)

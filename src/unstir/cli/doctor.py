@@ -14,7 +14,7 @@ def doctor_(
     data: str | None = None,
     json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
-    """Say why samples are noise, black, tinted, flat or copies, and what to do: exit code 0 when the run is healthy, 1 when not.
+    """Say why samples are noise, black, tinted, flat or copies, and what to do: exit code 0 when healthy, 1 when something was found.
 
     Looks at data, schedule, raw and averaged weights, one-step predictions at several times beside what is known without a
     network, labels, the sampler's grid and samples. Most likely cause first; then the figures.

@@ -25,7 +25,7 @@ from unstir.samplers import Grid
 
 ITEMS = {"image": 96}
 """Held-out items that are noised: enough for intervals of a few hundredths of a loss, in a few seconds."""
-_FEW, _SAMPLES = 1_024, {"image": 128}
+_FEW, _SAMPLES = 512, {"image": 128}
 _RAW_SAMPLES = 32
 _BATCH = 64
 

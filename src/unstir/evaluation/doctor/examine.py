@@ -22,7 +22,7 @@ _NETWORK: tuple[Check, ...] = (
 
 _ORDER = (
     "weights-not-finite", "model-unreadable", "data-range", "data-scale", "data-other", "ema-too-young", "ema-worse",
-    "undone", "wrong", "untrained", "undertrained", "schedule-end", "grid-start", "grid-coarse", "labels-unused", "memorised",
+    "undone", "memorised", "wrong", "untrained", "undertrained", "schedule-end", "grid-start", "grid-coarse", "labels-unused",
     "high-noise", "samples-shifted", "samples-spread",
 )  # fmt: skip
 """What explains others comes before what it explains: no network can be better than its weights and its data; what was undone

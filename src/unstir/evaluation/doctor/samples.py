@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from unstir.data import Split
 from unstir.errors import UserError
 from unstir.evaluation import memorising
 from unstir.evaluation.doctor.evidence import Evidence
@@ -23,6 +22,9 @@ _SMALL = 0.2
 
 _FLAT = 1.25
 """A spread that differs by more than this factor: as for the sampler's grid, a quarter of the contrast."""
+
+_MANY = 1_000
+"""A factor beyond which an error of a thousandth, as small as networks make, is as large as the data."""
 
 _CONTROL = 500
 _NUMBERS = 1 << 26  # of training items that copies are looked for among
@@ -80,8 +82,20 @@ def channels(evidence: Evidence) -> Look:
     if ratio + ratio_half < 1 / _FLAT or ratio - ratio_half > _FLAT:
         what = "flatter than the data, or all alike" if ratio < 1 else "of too much contrast, or noise"
         text = f"samples are {what}: their spread is {ratio:.2f} ± {ratio_half:.2f} of the data's"
+        times = _multiplied(evidence)
+        if ratio > 1 and times > _MANY:
+            text += f"; at T the network's error is multiplied by {times:,.0f} on its way to x0"
+            advice = "train with prediction v or preconditioned: eps says nothing of x0 where no signal is left"
         return Look("samples", said, figures, Finding("samples-spread", text, advice, figures))
     return Look("samples", said, figures)
+
+
+def _multiplied(evidence: Evidence) -> float:
+    """How far x0 moves at the grid's first time for a unit of raw output: sigma/alpha where eps is predicted."""
+    try:
+        return float(evidence.subject.denoiser.parameterisation.x0_error(evidence.grid.times[:1]))
+    except ValueError:
+        return 0.0  # a prediction that learns by the bound alone
 
 
 def _frequencies(evidence: Evidence, samples: np.ndarray) -> Look:
@@ -146,7 +160,7 @@ def copies(evidence: Evidence) -> Look | None:
         f"{test.nearer} of {len(samples)} samples stand out as near to one of {len(train):,} training items, {test.expected:.1f} by "
         f"chance (p = {p:.2g}); loss {gap[1]:.4f} on these, {gap[0]:.4f} held out"
     )
-    if p >= ALARM or not _belongs(evidence, train):
+    if p >= ALARM:
         return Look("copies", said, figures)
     suspect = next((s for s in smallest.suspects), None)
     named = f", such as sample {suspect.sample} of {suspect.nearest}" if suspect else ""
@@ -156,8 +170,3 @@ def copies(evidence: Evidence) -> Look | None:
     )
     advice = f"train on more data than these {len(dataset.train):,}, or for a shorter time: RUN/early.safetensors has copied less"
     return Look("copies", said, figures, Finding("memorised", text, advice, figures))
-
-
-def _belongs(evidence: Evidence, train: Split) -> bool:
-    """Copies of items that repeat in the data by themselves, as rows of bits do, are what the data are like."""
-    return len(train) >= 2
