@@ -150,7 +150,7 @@ def train_(
         return _rehearsed(json, settings, dataset)
     if processes.world > 1:
         console.say(f"{processes.world} processes share each batch of {settings.optimiser.batch} images")
-    if run.engine() is None:
+    if run.engine() is None and not (settings.hardware.shard and processes.world > 1):
         console.say("measuring which precision, layout and threads are fastest here: a few steps of each")
     session = Session(
         run,
