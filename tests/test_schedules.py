@@ -203,6 +203,8 @@ def test_a_chain_that_forgets_too_little_is_reported_with_the_number() -> None:
     assert "\n" not in report
     assert LinearBeta().prior_report(0.25) is None
     assert InverseTime(5).prior_kl_bits(7.0) == 0
+    assert short.prior_kl_bits(0.25, 100) == short.prior_kl_bits(0.25)  # a walk from T, and one from earlier
+    assert short.prior_kl_bits(0.25, 60.5) > short.prior_kl_bits(0.25, 99)
     # the end of latent diffusion's chain, well known for what it leaves
     assert "0.00337" in str(Quadratic(1000, 0.00085, 0.012).prior_report())
 

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from unstir.denoisers.oracles import GaussianMixtureDenoiser
 from unstir.evaluation.gaussian_fit import GaussianFit, Spectrum
+from unstir.processes import Gaussian
+from unstir.schedules import LinearBeta
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -124,3 +127,33 @@ def test_what_has_no_width_has_no_density_unless_it_has_levels() -> None:
     line = GaussianFit.chosen(normal(50, 1) @ torch.ones(1, 3, dtype=torch.float64))
     assert line is not None
     assert line.rest > 1e-3  # a line in space is no density, and a ball around it is
+
+
+@pytest.mark.parametrize("rank", [0, 2, 4])
+def test_what_a_fit_says_of_noised_items_is_the_exact_denoiser_s_answer(rank: int) -> None:
+    fit = GaussianFit.of(skewed(50, 5), rank, bin_width=0.1)
+    projector = fit.axes @ fit.axes.T
+    covariance = fit.axes @ torch.diag(fit.leading) @ fit.axes.T + fit.rest * (
+        torch.eye(5, dtype=torch.float64) - projector
+    )
+    process = Gaussian(LinearBeta())
+    exact = GaussianMixtureDenoiser(process, torch.ones(1), fit.middle[None], covariance[None])
+    x_t = normal(7, 5, seed=1)
+    for t in (1, 300, 1000):
+        alpha, sigma = float(process.schedule.alpha(t)), float(process.schedule.sigma(t))
+        torch.testing.assert_close(fit.denoised(x_t, alpha, sigma), exact.predict(x_t, t).x0, rtol=1e-9, atol=1e-9)
+
+
+def test_the_share_that_stays_unknown_is_the_denoiser_s_mean_error() -> None:
+    """On draws of the law itself, within five standard errors; and it rises from 0 to 1."""
+    fit = GaussianFit.of(skewed(50, 5), 2)
+    free = torch.linalg.qr(torch.cat([fit.axes, normal(5, 3)], 1))[0][:, 2:]
+    along = normal(20_000, 5, seed=2) * torch.cat([fit.leading, torch.full((3,), fit.rest, dtype=torch.float64)]).sqrt()
+    x0 = fit.middle + along @ torch.cat([fit.axes, free], 1).T
+    for ratio in (0.3, 1.0, 5.0):
+        x_t = x0 + ratio * normal(20_000, 5, seed=3)
+        errors = (fit.denoised(x_t, 1.0, ratio) - x0).square().sum(1) / fit.variance
+        assert float(errors.mean()) == pytest.approx(fit.unknown(ratio), abs=5 * float(errors.std()) / 20_000**0.5)
+    shares = [fit.unknown(ratio) for ratio in (1e-4, 0.1, 1.0, 10.0, 1e4)]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-4))

@@ -69,7 +69,9 @@ def high_noise(evidence: Evidence) -> Look | None:
         f"at high noise the network knows less than {name} of the same data does: loss {gain.before:.3f}, "
         f"{gain.after:.3f} by formula"
     )
-    advice = "train longer; with objective simple at T = 1000 also try the preset's own objective, which counts high noise as much"
+    advice = _advice(evidence)
+    if evidence.model.config.objective.get("name") == "simple":
+        advice += '; the objective "edm", the presets\' own, counts high noise as much as low'
     return Look("high noise", said, figures, Finding("high-noise", text, advice, figures))
 
 

@@ -12,7 +12,7 @@ import torch
 from unstir.errors import UserError
 from unstir.evaluation import memorising
 from unstir.evaluation.doctor.evidence import Evidence
-from unstir.evaluation.doctor.findings import ALARM, Finding, Look, surely
+from unstir.evaluation.doctor.findings import ALARM, Finding, Gain, Look, surely
 from unstir.evaluation.doctor.moments import Moments, channel_names
 from unstir.evaluation.extractors.builtin import Components
 
@@ -147,7 +147,7 @@ def copies(evidence: Evidence) -> Look | None:
         )
     except UserError:
         return None  # a single training item: everything is its copy
-    gap = float(evidence.errors.mean()), float(evidence.training_errors.mean())
+    gap = [Gain.of(errors, errors).after for errors in (evidence.errors, evidence.training_errors)]
     smallest = min(found.spaces.values(), key=lambda space: space.by_ratio.tail_p)
     test = smallest.by_ratio
     p = min(1.0, len(found.spaces) * test.tail_p)
