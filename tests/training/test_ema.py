@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests import small
-from unstir.training.ema import PowerEMA, gamma_of
+from unstir.averaging import gamma_of
+from unstir.training.ema import PowerEMA
 
 
 def shares(n: int, gamma: float) -> np.ndarray:

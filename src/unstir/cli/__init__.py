@@ -19,6 +19,7 @@ app = App(
 for _name, _help in (
     ("demo", "Train on handwritten digits, generate, measure: a report in two minutes."),
     ("train", "Train on your data; the same line again continues."),
+    ("average", "Make a model with another average of a run's weights, after training."),
     ("sample", "Draw new data from a run."),
     ("film", "Show a run's two processes as they go: data to noise, and noise to data."),
     ("evaluate", "Measure a run: likelihood, quality of samples, copies; with a receipt."),

@@ -23,6 +23,7 @@ def train_(
     minutes: float | None = None,
     images: int | None = None,
     config: Path | None = None,
+    averages: int | None = None,
     seed: int | None = None,
     strict: bool = False,
     precision: Literal["auto", "fp32", "bf16"] | None = None,
@@ -77,6 +78,8 @@ def train_(
         Budget in training images, instead of minutes.
     config: Path
         A TOML file of settings, such as a run's config.toml; flags win over it.
+    averages: int
+        How often averages of the weights are stored on the way; of 8, say, unstir average makes any other afterwards.
     seed: int
         Everything random follows from it.
     strict: bool
@@ -118,6 +121,7 @@ def train_(
     flags = {
         "preset": preset,
         "seed": seed,
+        "averages": averages,
         "condition": condition,
         "track": ",".join(track) if track else None,
         "data": {

@@ -92,6 +92,8 @@ class Config:
     times: TimesConfig = field(default_factory=TimesConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     ema_width: float = 0.1
+    averages: int = 0
+    """How often two averages are stored on the way, of which any other can be made afterwards; 0: never."""
     label_dropout: float = 0.1
     """Share of labels, and of other conditions, hidden in training, so that one network learns both branches of guidance."""
     condition: str = ""

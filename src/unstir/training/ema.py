@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unstir.averaging import gamma_of
+
 
 class PowerEMA:
     """A power-function average: weights at step i count as ``i^gamma`` (Karras et al. 2024, eqs. 121, 123, 127).
@@ -31,15 +33,3 @@ class PowerEMA:
         self.updates += 1
         beta = (1 - 1 / self.updates) ** (self.gamma + 1)
         torch._foreach_lerp_(self.values, [p.detach().float() for p in parameters], 1 - beta)
-
-
-def gamma_of(width: float) -> float:
-    """The exponent whose profile has this relative standard deviation, ``width² = (g + 1) / ((g + 2)² (g + 3))`` (eq. 123)."""
-    if not 0 < width <= 0.28:
-        raise ValueError(f"the average's width is a share of the run in (0, 0.28], not {width}")
-    low, high = 0.0, 1e6
-    for _ in range(200):
-        g = (low + high) / 2
-        # The width falls as g grows.
-        low, high = (g, high) if (g + 1) / ((g + 2) ** 2 * (g + 3)) > width**2 else (low, g)
-    return (low + high) / 2

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from unstir import objectives
 from unstir.data import Dataset
 from unstir.denoisers import Denoiser
+from unstir.runs.averages import WIDTHS
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.training.batches import Batch, Batches, pieces
@@ -85,6 +86,8 @@ class Trainer:
         self.trouble = Trouble()
         self.pieces = pieces(config.optimiser.batch, processes.rank, processes.world, config.optimiser.micro_batch)
         self.ema = PowerEMA(self.own, config.ema_width)
+        # For others that are wanted afterwards.
+        self.stored = {f"ema-{width:g}": PowerEMA(self.own, width) for width in WIDTHS} if config.averages else {}
         opt = config.optimiser
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=opt.learning_rate, betas=(0.9, opt.beta2), weight_decay=opt.weight_decay, fused=True
@@ -107,6 +110,11 @@ class Trainer:
     def own(self) -> list[Tensor]:
         """What this process keeps of each parameter, sharing its memory."""
         return [own(parameter) for parameter in self.parameters]
+
+    @property
+    def emas(self) -> dict[str, PowerEMA]:
+        """Every average, by the name of its part in a checkpoint."""
+        return {"ema": self.ema} | self.stored
 
     def steps(self) -> Iterator[Step]:
         """Trains until the budget is used up; one update an iteration, the caller's ``for`` decides what else happens."""
@@ -132,7 +140,8 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
-            self.ema.update(self.own)
+            for ema in self.emas.values():
+                ema.update(self.own)
         else:
             self.progress.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
@@ -177,13 +186,13 @@ class Trainer:
         """A context in which the network has the averaged weights, in evaluation mode."""
         return _Swapped(self)
 
-    def average(self) -> dict[str, Tensor]:
-        """The averaged weights by name, on the CPU: whole in the first process, though each may keep parts of them only.
+    def average(self, ema: PowerEMA) -> dict[str, Tensor]:
+        """Averaged weights by name, on the CPU: whole in the first process, though each may keep parts of them only.
 
         All processes of a network that is cut among them have to ask at once.
         """
         whole = {}
-        for name, parameter, value in zip(self.names, self.parameters, self.ema.values, strict=True):
+        for name, parameter, value in zip(self.names, self.parameters, ema.values, strict=True):
             value = joined(value, parameter)
             if self.processes.first:
                 whole[name] = value.cpu().contiguous()
@@ -197,17 +206,19 @@ class Trainer:
                 moments[f"{key}.{name}"] = own(torch.as_tensor(value))
         parts = {
             "model": dict(zip(self.names, self.own, strict=True)),
-            "ema": dict(zip(self.names, self.ema.values, strict=True)),
             "optimizer": moments,
+            **{part: dict(zip(self.names, ema.values, strict=True)) for part, ema in self.emas.items()},
         }
         return Checkpoint(parts, {"progress": vars(self.progress).copy(), "ema_updates": self.ema.updates})
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint, whose tensors are whole."""
-        for name, parameter, average in zip(self.names, self.parameters, self.ema.values, strict=True):
+        for place, (name, parameter) in enumerate(zip(self.names, self.parameters, strict=True)):
             own(parameter).copy_(self._part(parameter, checkpoint.parts["model"][name]))
-            average.copy_(self._part(parameter, checkpoint.parts["ema"][name]))
+            for part, ema in self.emas.items():
+                ema.values[place].copy_(self._part(parameter, checkpoint.parts[part][name]))
+                ema.updates = checkpoint.state["ema_updates"]
             state: dict[str, Any] = {}
             for key in ("exp_avg", "exp_avg_sq", "step"):
                 value = checkpoint.parts["optimizer"].get(f"{key}.{name}")
@@ -217,9 +228,9 @@ class Trainer:
                     own(state[key]).copy_(self._part(parameter, value))
                 elif value is not None:
                     state[key] = value.to(own(parameter).device)
+            self.optimizer.state.pop(parameter, None)
             if state:
                 self.optimizer.state[parameter] = state
-        self.ema.updates = checkpoint.state["ema_updates"]
         self.progress = Progress(**checkpoint.state["progress"])
 
     def _part(self, parameter: Tensor, whole: Tensor) -> Tensor:

@@ -75,6 +75,7 @@ def _check(config: Config, run: Run) -> None:
         ("optimiser.clip", opt.clip, opt.clip > 0, "positive"),
         ("times.std", config.times.std, 0 < config.times.std < math.inf, "positive"),
         ("ema_width", config.ema_width, 0 < config.ema_width <= 0.28, "a share above 0, at most 0.28"),
+        ("--averages", config.averages, config.averages >= 0, "0 or more"),
         ("label_dropout", config.label_dropout, 0 <= config.label_dropout <= 1, "a share from 0 to 1"),
     )
     view_of(config.condition)

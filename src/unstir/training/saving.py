@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors.torch import save
 
 from unstir.errors import UserError
+from unstir.runs import averages
 from unstir.runs import checkpoint as checkpoints
 from unstir.runs.checkpoint import Keep
 from unstir.runs.folder import Run
+from unstir.runs.model import metadata
 from unstir.training.guard import LOWER, PATIENCE, Diverged, all_finite
 from unstir.training.loop import Trainer
 
@@ -39,6 +44,24 @@ class Saving:
         if processes.first:
             checkpoints.save(folder, trainer.progress.images, checkpoint, self.keep, written)
         processes.wait()
+
+    def write_model(self, path: Path) -> None:
+        """The averaged weights as they are now, in a file that describes itself."""
+        trainer = self.trainer
+        tensors = trainer.average(trainer.ema)
+        if trainer.processes.first:
+            facts = metadata(trainer.config, trainer.dataset.spec, trainer.progress.images, "ema")
+            checkpoints.write_aside(path, save(tensors, facts))
+        trainer.processes.wait()
+
+    def store_averages(self) -> None:
+        """The averages of which others can be made afterwards, as they are now."""
+        trainer = self.trainer
+        for width, ema in zip(averages.WIDTHS, trainer.stored.values(), strict=True):
+            tensors = trainer.average(ema)
+            if trainer.processes.first:
+                averages.store(self.run, tensors, width, ema.updates, trainer.progress.images)
+        trainer.processes.wait()
 
     def roll_back(self, problem: Diverged) -> str:
         """Takes up again, with a lower learning rate, the newest checkpoint that is older than the trouble; once in a run.

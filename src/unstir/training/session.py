@@ -7,12 +7,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 
 from unstir.data import Dataset
 from unstir.errors import UserError
@@ -21,7 +19,7 @@ from unstir.runs.checkpoint import Keep
 from unstir.runs.config import Config
 from unstir.runs.files import write
 from unstir.runs.folder import Run
-from unstir.runs.model import Model, metadata
+from unstir.runs.model import Model
 from unstir.training import engine as engines
 from unstir.training.choosing import chosen
 from unstir.training.engine import Engine
@@ -137,7 +135,7 @@ class Session:
             yield Event("stopped", f"stopped and saved at {progress.images:,} images; the same line continues")
             return
         yield from self._snapshot()
-        self._write_model(self.run.model)
+        self.saving.write_model(self.run.model)
         self.run.record(
             event="done", images=progress.images, seconds=round(progress.seconds, 1), skipped=progress.skipped
         )
@@ -175,11 +173,13 @@ class Session:
             if now - recorded > RECORD_SECONDS:
                 self._record(recent, rate)
                 recent, recorded = [], now
+            if self._average_due():
+                self.saving.store_averages()
             if self._snapshots_due() > shown and progress.images < progress.total:
                 shown = self._snapshots_due()
                 yield from self._snapshot()
                 if self.processes.agreed(not self.run.early.exists()):
-                    self._write_model(self.run.early)
+                    self.saving.write_model(self.run.early)
             if due:
                 self.saving.save()
                 saved = now
@@ -233,6 +233,12 @@ class Session:
         progress.total = self.processes.agreed(max(batch, round(images / batch) * batch))
         self.saving.save()
         self.run.record(event="budget", images=progress.images, total=progress.total)
+
+    def _average_due(self) -> bool:
+        """Whether the last update passed one of the places, evenly spaced over the budget, where averages are stored."""
+        progress, times = self.trainer.progress, self.config.averages
+        before = progress.images - self.config.optimiser.batch
+        return bool(progress.total) and progress.images * times // progress.total > before * times // progress.total
 
     def _snapshots_due(self) -> int:
         progress = self.trainer.progress
@@ -288,14 +294,6 @@ class Session:
         }
         self.run.record(**record)
         self.trackers.record(record)
-
-    def _write_model(self, path: Path) -> None:
-        """The averaged weights as they are now, in a file that describes itself."""
-        tensors = self.trainer.average()
-        if self.processes.first:
-            facts = metadata(self.config, self.dataset.spec, self.trainer.progress.images, "ema")
-            checkpoints.write_aside(path, save(tensors, facts))
-        self.processes.wait()
 
     def _ask_to_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unstir.averaging import gamma_of
 from unstir.errors import UserError
 from unstir.evaluation.doctor.evidence import Evidence
 from unstir.evaluation.doctor.findings import Finding, Gain, Look
@@ -102,8 +103,6 @@ def averages(evidence: Evidence) -> Look | None:
 
 def _expected_share(width: float) -> float:
     """``1 - m = 1 / (gamma + 2)`` for a profile of this width, ``width² = (g + 1) / ((g + 2)² (g + 3))``."""
-    from unstir.training.ema import gamma_of
-
     return 1 / (gamma_of(width) + 2)
 
 
