@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,25 @@ def train(path: Path, source: str, images: int, toml: str = TOML, **flags: Any) 
 def tensors_of(made: Trainer) -> dict[str, torch.Tensor]:
     """All state of a trainer that is tensors, by part and name."""
     return {f"{part}/{name}": t.clone() for part, ts in made.checkpoint().parts.items() for name, t in ts.items()}
+
+
+def look(
+    images: int,
+    heldout: Sequence[float] = (),
+    train: Sequence[float] = (),
+    p: float | None = None,
+    loss: Sequence[float] = (1.0,),
+) -> dict[str, Any]:
+    """A ``watch`` record: the items' bounds, the chance of so many copies (None: not asked), the loss by time on both sides."""
+    copies = None if p is None else {"samples": 64, "heldout": 20, "rank": 1, "nearer": 40, "expected": 3.0, "p": p}
+    one = {name: [value] for name, value in {"mean": 90.0, "mean_error": 2.0, "std": 40.0, "std_error": 1.0}.items()}
+    return {
+        "event": "watch",
+        "images": images,
+        "bound": {"unit": "bits/dim", "heldout": list(map(float, heldout)), "train": list(map(float, train))},
+        "times": [float(i + 1) for i in range(len(loss))],
+        "loss": {side: list(loss) for side in ("heldout", "train")},
+        "loss_error": {side: [0.1] * len(loss) for side in ("heldout", "train")},
+        "channels": {"names": ["grey"], "samples": one, "data": one},
+        "copies": copies,
+    }

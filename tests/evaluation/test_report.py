@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import small
 from unstir.cli import app
 from unstir.evaluation import likelihood, report
-from unstir.evaluation.report import axes, films, training
+from unstir.evaluation.report import axes, films, training, watched
 from unstir.runs import Run, dataset, heldout, load
+from unstir.training.verdict import looks
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -106,7 +108,7 @@ def test_it_needs_nothing_outside_itself(
             assert str(attributes.get(name, "data:")).startswith(("data:", "#"))
     assert len(pictures_of(page)) == (5 if kind == "digits" else 0)
     assert "nan" not in " ".join(page.text).lower().split()
-    assert {"Loss", "Likelihood", "What this is"} <= set(page.headings)
+    assert {"How training went", "Loss", "Likelihood", "What this is"} <= set(page.headings)
     assert ("bits/dim" if kind == "digits" else "bits/item") in text
     assert "$" not in " ".join(page.text)
 
@@ -182,12 +184,43 @@ def test_what_a_kill_lost_is_not_drawn_twice(tmp_path: Path) -> None:
     run.record(event="resume", images=15)
     run.record(images=25, loss=1.8)
     run.record(images=35, loss=None)
-    run.record(event="held-out", images=35, times=[1.0, 2.0], loss=[1.0, 2.0])
+    run.record(**small.look(35, loss=[1.0, 2.0]))
     with run.metrics.open("a") as file:
         file.write('{"images": 40, "lo')
     losses = training.losses(run)
     assert losses["training"] == [(10, 3.0), (25, 1.8)]
-    assert losses["held out, averaged weights"] == [(35, 1.5)]
+    assert losses[training.HELDOUT] == [(35, 1.5)]
+
+
+def test_how_training_went_is_drawn_from_the_looks_that_hold(tmp_path: Path, digits_run: Path) -> None:
+    run, model = Run(tmp_path), load(digits_run)
+    assert "not looked at" in watched.section(run, model).body
+    assert watched.verdict_of(run) is None
+    rng = np.random.default_rng(0)
+    own = rng.normal(0, 1, (2, 30))
+    for images, mean in ((100, 3.0), (200, 9.0)):
+        run.record(**small.look(images, mean + own[0], mean + own[1], p=0.5, loss=[4.0, 2.0, 1.0]))
+    run.record(event="resume", images=150)
+    run.record(**small.look(200, 2.49 + own[0] + rng.normal(0, 0.01, 30), 2.4 + own[1], p=0.5, loss=[3.0, 1.5, 0.5]))
+    found = looks(run.records())
+    curves = watched.bound(found)
+    assert [x for x, _ in curves["held out"].points] == [100, 200]
+    assert curves["held out"].points[1][1] == pytest.approx(2.49 + own[0].mean(), abs=0.01)
+    assert curves["learned from"].half[0] == pytest.approx(2.045 * own[1].std(ddof=1) / 30**0.5, rel=1e-3)
+    assert watched.by_level(found)["t = 3"].points == [(100, 1.0), (200, 0.5)]
+    shown = watched.section(run, model)
+    Page(shown.html())
+    for words in (
+        "end: improving; the held-out bound changed by −0.5",
+        "30 held-out items",
+        "90.0 ± 3.9",
+        "64 samples 40",
+    ):
+        assert words in shown.body, words
+    names = list(training.by_time(run, "images"))
+    assert names == ["held out, after 100 images", "held out, after 200 images", "learned from, after 200 images"]
+    run.record(**small.look(300, 3.0 + own[0] + rng.normal(0, 0.01, 30), 1.0 + own[1]))
+    assert "WARNING, memorising" in watched.section(run, model).body
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import small
 from unstir.training.verdict import ALARM, EARLY, IMPROVING, LOOKS, MEMORISING, PLATEAU, judge, looks
-
-
-def look(images: int, heldout: Any, train: Any, p: float | None = None) -> dict[str, Any]:
-    copies = None if p is None else {"samples": 64, "heldout": 20, "rank": 1, "nearer": 40, "expected": 3.0, "p": p}
-    return {
-        "event": "watch",
-        "images": images,
-        "bound": {"unit": "bits/dim", "heldout": list(map(float, heldout)), "train": list(map(float, train))},
-        "copies": copies,
-    }
 
 
 def run(
@@ -28,7 +19,7 @@ def run(
     own = rng.normal(0, 1, (2, n))
     made = []
     for i, means in enumerate(zip(heldout, train)):
-        made.append(look(100 * (i + 1), *(m + o + rng.normal(0, noise, n) for m, o in zip(means, own))))
+        made.append(small.look(100 * (i + 1), *(m + o + rng.normal(0, noise, n) for m, o in zip(means, own))))
     return made
 
 
@@ -62,14 +53,14 @@ def test_only_what_is_sure_is_an_alarm_and_it_is_one_sentence_with_advice() -> N
 def test_copies_are_an_alarm_whatever_the_bound_does() -> None:
     first, then = run([3.0, 2.5], [3.0, 2.5])
     for p, word in ((ALARM / 2 / LOOKS / 2, MEMORISING), (ALARM, IMPROVING)):
-        then["copies"] = look(0, [], [], p)["copies"]
+        then["copies"] = small.look(0, p=p)["copies"]
         found = judge([first, then])
         assert found.word == word
         assert ("40 of 64 samples" in found.reason) == (word == MEMORISING)
 
 
 def test_one_item_tells_nothing() -> None:
-    assert judge([look(10, [3.0], [3.0]), look(20, [2.0], [2.0])]).word == EARLY
+    assert judge([small.look(10, [3.0], [3.0]), small.look(20, [2.0], [2.0])]).word == EARLY
 
 
 def test_a_look_without_a_finite_bound_is_passed_over() -> None:
@@ -91,8 +82,8 @@ def test_where_nothing_is_learned_false_words_are_as_rare_as_stated() -> None:
 
 def test_what_was_learned_again_counts_once() -> None:
     lines: list[dict[str, Any]] = [{"event": "resume", "images": 0}, {"images": 50, "loss": 1.0}]
-    lines += [look(100, [3.0], [3.0]), look(200, [2.0], [2.0]), look(300, [9.0], [9.0])]
-    lines += [{"event": "resume", "images": 200}, look(300, [1.0], [1.0])]
+    lines += [small.look(100, [3.0], [3.0]), small.look(200, [2.0], [2.0]), small.look(300, [9.0], [9.0])]
+    lines += [{"event": "resume", "images": 200}, small.look(300, [1.0], [1.0])]
     assert [(each["images"], each["bound"]["heldout"]) for each in looks(lines)] == [
         (100, [3.0]),
         (200, [2.0]),

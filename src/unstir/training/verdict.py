@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from unstir.bound.interval import Z95, mean_interval, student, within
+from unstir.runs.records import standing
 
 IMPROVING, PLATEAU, MEMORISING, EARLY = "improving", "plateau", "memorising", "too early to say"
 ALARM = 0.01
@@ -51,14 +52,8 @@ class Verdict:
 
 
 def looks(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ``watch`` lines of a run's records that still hold, by images seen: what was learned after the place that a resume or
-    a rollback went back to was learned again, and what is recorded twice counts once."""
-    found: dict[int, dict[str, Any]] = {}
-    for record in records:
-        if record.get("event") == "watch":
-            found[record["images"]] = record
-        elif record.get("event") in ("resume", "rollback"):
-            found = {images: look for images, look in found.items() if images <= record["images"]}
+    """The ``watch`` lines of a run's records that still hold, by images seen; what is recorded twice counts once."""
+    found = {each["images"]: each for each in standing(records) if each.get("event") == "watch"}
     return [found[images] for images in sorted(found)]
 
 

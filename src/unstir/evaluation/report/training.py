@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from unstir.bound.interval import Z95
 from unstir.evaluation.report import markup
 from unstir.evaluation.report.axes import Axis, Curve, Points, plot
 from unstir.evaluation.report.markup import Section, figure, line
 from unstir.runs import Model, Run
+from unstir.runs.records import standing
+from unstir.training.verdict import looks
+
+HELDOUT = "held out, averaged weights"
 
 
 def section(run: Run, model: Model) -> Section:
@@ -24,12 +29,8 @@ def section(run: Run, model: Model) -> Section:
                 again,
             ),
             figure(
-                plot(
-                    {f"after {images:,} {items}": Curve(points, marks=True) for images, points in by_time(run).items()},
-                    Axis("t"),
-                    Axis("held-out loss", log=True),
-                ),
-                "The loss on held-out data by time, averaged weights: left almost clean, right almost noise.",
+                plot(by_time(run, items), Axis("t"), Axis("loss", log=True)),
+                "The loss of averaged weights by time: left almost clean, right almost noise. Bars are 95 % intervals over items.",
                 again,
             ),
         ),
@@ -38,21 +39,22 @@ def section(run: Run, model: Model) -> Section:
 
 def losses(run: Run) -> dict[str, Points]:
     """The training loss and the held-out loss by images seen."""
-    training: list[tuple[float, float]] = []
-    heldout: list[tuple[float, float]] = []
-    for r in run.records():
-        if r.get("event") == "resume":
-            # What was learned after the checkpoint was lost, and is learned again.
-            training = [(x, y) for x, y in training if x <= r["images"]]
-        elif r.get("event") == "held-out":
-            heldout.append((r["images"], sum(r["loss"]) / len(r["loss"])))
-        elif "event" not in r and r["loss"] is not None:
-            training.append((r["images"], r["loss"]))
-    return {"training": training, "held out, averaged weights": heldout}
+    training = [(r["images"], r["loss"]) for r in standing(run.records()) if "event" not in r and r["loss"] is not None]
+    heldout = [(look["images"], sum(look["loss"]["heldout"]) / len(look["times"])) for look in looks(run.records())]
+    return {"training": training, HELDOUT: heldout}
 
 
-def by_time(run: Run) -> dict[int, Points]:
-    """The held-out loss by time t as it was first and last recorded, each under the images seen by then."""
-    records = [r for r in run.records() if r.get("event") == "held-out" and len(r["times"]) > 1]
-    chosen = records if len(records) < 2 else [records[0], records[-1]]
-    return {r["images"]: sorted(zip(r["times"], r["loss"])) for r in chosen}
+def by_time(run: Run, items: str) -> dict[str, Curve]:
+    """The loss by time t: of held-out items at the first and the last look, of training items at the last."""
+    found = looks(run.records())
+    # The first and the last look are one where there was one.
+    chosen = [
+        (look, "heldout", "held out") for look in {look["images"]: look for look in found[:1] + found[-1:]}.values()
+    ]
+    chosen += [(look, "train", "learned from") for look in found[-1:]]
+    curves = {}
+    for look, side, name in chosen:
+        rows = sorted(zip(look["times"], look["loss"][side], look["loss_error"][side]))
+        half = [Z95 * error for _, _, error in rows]
+        curves[f"{name}, after {look['images']:,} {items}"] = Curve([(t, y) for t, y, _ in rows], half, marks=True)
+    return curves

@@ -11,7 +11,7 @@ from unstir.data import Dataset
 from unstir.evaluation import receipt
 from unstir.evaluation.asked import Bar, silent
 from unstir.evaluation.quality import Quality
-from unstir.evaluation.report import bits, copies, distances, facts, films, repeating, samples, shell, training
+from unstir.evaluation.report import bits, copies, distances, facts, films, repeating, samples, shell, training, watched
 from unstir.evaluation.report.markup import Section
 from unstir.evaluation.report.measured import Measured, measure
 from unstir.runs import Model, Run
@@ -54,7 +54,7 @@ def _sections(run: Run, model: Model, dataset: Dataset, measured: Measured) -> l
     return [
         lambda: [samples.section(run, model, dataset.heldout)],
         lambda: films.sections(run, model, dataset.heldout),
-        lambda: [training.section(run, model)],
+        lambda: [watched.section(run, model), training.section(run, model)],
         lambda: [bits.likelihood_section(run, measured), bits.by_time_section(run, measured)],
         lambda: [distances.section(run, measured), copies.section(run, measured)],
         lambda: [repeating.section(run, measured), facts.section(run, model)],
@@ -66,12 +66,12 @@ def _page(run: Run, model: Model, measured: Measured, sections: Sequence[Section
     return shell.page(
         f"{run.path.resolve().name}: {Path(model.spec.source).name}",
         f"A diffusion model trained on {model.spec.source}, {model.images:,} training {items} seen.",
-        _key_figures(measured),
+        _key_figures(run, measured),
         sections,
     )
 
 
-def _key_figures(measured: Measured) -> list[tuple[str, str, str]]:
+def _key_figures(run: Run, measured: Measured) -> list[tuple[str, str, str]]:
     """What is said of it, the figure (HTML), and what to hold it against."""
     bound = measured.bound
     found = [
@@ -99,4 +99,7 @@ def _key_figures(measured: Measured) -> list[tuple[str, str, str]]:
     copied = copies.verdict(measured)
     if copied is not None:
         found.append(("copies of training data", escape(copied), "tested against held-out data"))
+    trained = watched.verdict_of(run)
+    if trained is not None:
+        found.append(("training", escape(trained.word), trained.reason))
     return found
