@@ -21,6 +21,6 @@ def healthy(cache_elsewhere: None, tmp_path_factory: pytest.TempPathFactory) -> 
         "digits": patients.trained(place / "digits", "digits", 6_000, PICTURES),
         "colours": patients.trained(place / "colours", str(place / "colours.npz"), 6_000, PICTURES),
         "points": patients.trained(place / "points", str(place / "points.npz"), 64 * 400, VECTORS),
-        "told": patients.trained(place / "told", str(place / "points.npz"), 64 * 600, VECTORS + TOLD_TIMES),
-        "bits": patients.trained(place / "bits", str(place / "bits.npy"), 64 * 300, VECTORS + "[schedule]\nT = 50\n"),
+        "told": patients.trained(place / "told", str(place / "points.npz"), 64 * 500, VECTORS + TOLD_TIMES),
+        "bits": patients.trained(place / "bits", str(place / "bits.npy"), 64 * 200, VECTORS + "[schedule]\nT = 50\n"),
     }

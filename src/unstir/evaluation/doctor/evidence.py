@@ -27,7 +27,7 @@ ITEMS = {"image": 96}
 """Held-out items that are noised: enough for intervals of a few hundredths of a loss, in a few seconds."""
 _FEW, _SAMPLES = 512, {"image": 128}
 _RAW_SAMPLES = 32
-_BATCH = 64
+_BATCH = {"image": 64}
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class Evidence:
     @property
     def kind(self) -> str:
         return self.model.spec.kind
+
+    @property
+    def batch(self) -> int:
+        """How many items go through the network at a time."""
+        return _BATCH.get(self.kind, _FEW)
 
     @property
     def channels(self) -> int:
@@ -219,8 +224,8 @@ class Evidence:
             output: what is done to its raw output.
         """
         known = given.condition if condition is None else condition
-        for first in range(0, len(given.x0), _BATCH):
-            part = slice(first, first + _BATCH)
+        for first in range(0, len(given.x0), self.batch):
+            part = slice(first, first + self.batch)
             x_t = given.x_t[level][part]
             time = torch.full((len(x_t),), self.levels[level].t, dtype=torch.float64, device=x_t.device)
             rows = torch.arange(first, first + len(x_t), device=x_t.device)
@@ -255,8 +260,8 @@ class Evidence:
         places = split.spread(n)
         index = places[np.arange(n) % len(places)]
         parts = []
-        for first in range(0, n, _BATCH):
-            rows = np.arange(first, min(first + _BATCH, n))
+        for first in range(0, n, self.batch):
+            rows = np.arange(first, min(first + self.batch, n))
             x0 = model.inside(np.asarray(split.x[index[rows]]))
             x = samplers.sample(
                 walk.denoiser, walk.sampler, walk.grid, (len(rows), *model.spec.shape),
