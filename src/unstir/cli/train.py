@@ -18,6 +18,7 @@ def train_(
     mode: Literal["auto", "L", "RGB"] | None = None,
     background: str | None = None,
     flip: bool = False,
+    augment: float | None = None,
     vectors: Path | None = None,
     condition: str | None = None,
     minutes: float | None = None,
@@ -55,11 +56,12 @@ def train_(
     ----------
     data: str
         digits, a folder of images (class subfolders optional), a .zip of images, .npz, .npy, an idx .gz (MNIST), a .csv table,
-        or a toy: swiss-roll, moons, heartbeat, dead-leaves.
+        .tar shards ('train-{000..010}.tar'), a data set of Hugging Face's library (hf:NAME:SPLIT), or a toy:
+        swiss-roll, moons, heartbeat, dead-leaves.
     out: Path
         The run's folder: made, or continued.
     preset: str
-        tiny, small, cifar10, points, bits or symbols; by default chosen by the data.
+        tiny, small, few (pictures: 100 to 2,000), cifar10, points, bits or symbols; by default chosen by the data.
     size: int
         Side of the pictures in pixels; by default their own when all are equal and at most 128, else at most 64.
     mode: str
@@ -68,6 +70,9 @@ def train_(
         What transparent pictures are laid on: a colour by name, such as white, or #rrggbb.
     flip: bool
         Also learn mirrored pictures. Only where left and right mean nothing.
+    augment: float
+        For few pictures: how likely each of mirroring, turning, enlarging, stretching and moving is done to one while learning, such
+        as 0.12. The network is told of it, so samples show nothing of it; the preset few has it on.
     vectors: Path
         A .csv with a line for each picture: its file's name and numbers, which samples can then be asked to have.
     condition: str
@@ -130,6 +135,7 @@ def train_(
             "mode": mode,
             "background": background,
             "flip": flip or None,
+            "augment": augment,
             "vectors": None if vectors is None else str(vectors),
             "strict": strict or None,
         },

@@ -23,12 +23,15 @@ class Condition:
         image: what is known of the picture, (B, C', H, W), see :mod:`unstir.editing.views`.
         null: True where the sample has no condition, bool (B,), or (B, 3) with a column each for label, vector and image. A network
             then uses what it learned for "nothing is known", which no label, vector or picture stands for.
+        augment: what was done to a training picture, (B, A), all 0 for nothing, which is also what None means. Nobody asks for it,
+            and nothing hides it.
     """
 
     label: RowLabels | None = None
     vector: RowTable | None = None
     image: Images | None = None
     null: RowMask | RowAbsences | None = None
+    augment: RowTable | None = None
 
     def select(self, rows: Picked) -> Condition:
         """The conditions of some rows: an index or a mask over B."""
@@ -58,7 +61,7 @@ class Condition:
 
     @property
     def empty(self) -> bool:
-        """Whether no field says anything."""
+        """Whether nothing is asked for."""
         return self._given is None
 
     @property

@@ -71,6 +71,15 @@ def embedded(
     return told if added is None else added + told
 
 
+def augmentation(layer: nn.Linear | None, condition: Labels | None) -> Features | None:
+    """What word of a training picture's changes adds to the embedding of the time, (B, width): nothing where there were none.
+
+    The layer has no bias, so that no changes, all 0, add nothing either.
+    """
+    told = getattr(condition, "augment", None)
+    return None if layer is None or told is None else layer(told.to(layer.weight.dtype))
+
+
 def beside(x: Images, channels: int, condition: Labels | None) -> ImagesAnew:
     """x with what is known of the picture in further channels, and one channel that is 1 where anything is: (B, C + C' + 1, H, W).
 

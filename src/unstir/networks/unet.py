@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from unstir.errors import UserError
 from unstir.networks.blocks import Downsample, ResidualBlock, Resize, SelfAttention, Upsample, zero
-from unstir.networks.conditioning import VectorEmbedding, beside, embedded
+from unstir.networks.conditioning import VectorEmbedding, augmentation, beside, embedded
 from unstir.networks.embedding import ClassEmbedding, Labels, TimeEmbedding
 from unstir.shapes import Features, Images, ImagesAnew, ImagesOfAnySize, ImagesOut, RowNumbers
 
@@ -37,6 +37,7 @@ class UNetConfig:
         classes: number of labels; 0: none.
         vector: how many numbers a condition's vector has; 0: none.
         image_channels: of a picture given as condition, beside x and one channel that says whether there is one; 0: none.
+        augment: how many numbers say what was done to a training picture; 0: nothing is.
         patch: fold patch × patch pixels into channels at the input and unfold them at the output; 1 is the papers' network.
         groups: of every group norm; each layer's channels must divide by it.
         norm_eps: epsilon of every group norm.
@@ -66,6 +67,7 @@ class UNetConfig:
     frequency_shift: int = 1
     vector: int = 0
     image_channels: int = 0
+    augment: int = 0
 
     def __post_init__(self) -> None:
         # JSON has lists alone; equality and hashing want tuples.
@@ -109,6 +111,7 @@ class UNet(nn.Module):
         )
         self.class_embedding = ClassEmbedding(config.classes, time_width) if config.classes else None
         self.vector_embedding = VectorEmbedding(config.vector, time_width) if config.vector else None
+        self.augment_embedding = nn.Linear(config.augment, time_width, bias=False) if config.augment else None
         self.down_blocks = nn.ModuleList(DownLevel(config, level) for level in range(len(widths)))
         self.mid_block = Middle(config)
         self.up_blocks = nn.ModuleList(UpLevel(config, level) for level in reversed(range(len(widths))))
@@ -137,9 +140,12 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         x, (top, left) = _padded(beside(x, self.config.image_channels, condition), self.config.multiple)
         embedding = self.time_embedding(time)
-        vectors = embedded(self.class_embedding, self.vector_embedding, len(x), condition)
-        # Every block wants the SiLU of it: once here, not once in each.
-        embedding = F.silu(embedding if vectors is None else embedding + vectors)
+        for told in (
+            embedded(self.class_embedding, self.vector_embedding, len(x), condition),
+            augmentation(self.augment_embedding, condition),
+        ):
+            embedding = embedding if told is None else embedding + told
+        embedding = F.silu(embedding)  # every block wants it: once here, not once in each
 
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))
         skips = [h]
@@ -280,6 +286,9 @@ def _check(config: UNetConfig) -> None:
     )
     need(0 <= config.dropout < 1, f"dropout must be a probability below 1, not {config.dropout}")
     need(config.classes >= 0, f"number of classes cannot be {config.classes}")
-    need(min(config.vector, config.image_channels) >= 0, "vector and image_channels cannot be negative")
+    need(
+        min(config.vector, config.image_channels, config.augment) >= 0,
+        "vector, image_channels and augment cannot be negative",
+    )
     need(config.time_embedding in ("additive", "scale_shift"), 'time_embedding is "additive" or "scale_shift"')
     need(config.resample in ("conv", "block"), 'resample is "conv" or "block"')

@@ -27,6 +27,9 @@ class DataConfig:
     """What transparent pictures are laid on: white, black, or #rrggbb."""
     flip: bool = False
     """Mirror every other picture, by a keyed coin; only sensible where left and right mean nothing."""
+    augment: float = 0.0
+    """How likely each of several changes (mirrored, turned, enlarged, stretched, moved) is done to a training picture; the network
+    is told, so that samples show none of it."""
     vectors: str = ""
     """A .csv of numbers that go with each item, as a condition."""
     strict: bool = False

@@ -22,6 +22,7 @@ from unstir.errors import UserError
 from unstir.noise import NoiseSource
 from unstir.runs.conditions import view_of
 from unstir.runs.config import Config, TimesConfig
+from unstir.training.augment import augmented
 from unstir.training.engine import Engine
 
 
@@ -64,9 +65,14 @@ class Batches:
         if config.data.flip:
             heads = source.uniform((), "flip") < 0.5
             x0 = torch.where(heads.reshape(-1, *(1,) * (x0.ndim - 1)), x0.flip(-1), x0)
+        told = None
+        if config.data.augment:
+            x0, told = augmented(x0, config.data.augment, source)
         condition = self._condition(split, index, labels, x0, source)
         if condition is not None:
             condition = replace(condition, null=hidden(condition, source, config.label_dropout))
+        if told is not None:
+            condition = replace(condition or Condition(), augment=told)
         t = self._times(source.uniform((), "time"))
         return Batch(x0, t, self.denoiser.process.noise(source, x0.shape[1:], "noise"), condition)
 

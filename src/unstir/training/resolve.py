@@ -16,6 +16,7 @@ from unstir.runs.config import Config
 from unstir.runs.files import check_place
 from unstir.runs.folder import Run
 from unstir.training import presets, trackers
+from unstir.training.augment import NUMBERS
 from unstir.training.engine import LAYOUTS, PRECISIONS
 
 DEFAULT_MINUTES = 10.0
@@ -44,6 +45,10 @@ def resolve(
     config = configs.from_dict(said, configs.from_dict(tree, base, where=str(file)), where="the command line")
     if config.data.flip and dataset.spec.kind != "image":
         raise UserError("--flip mirrors pictures, and this data is points: leave it out")
+    if config.data.augment:
+        if dataset.spec.kind != "image":
+            raise UserError(f"--augment moves pictures about, and this data is {dataset.spec.kind}: leave it out")
+        config = configs.from_dict({"network": {"augment": NUMBERS}}, config)
     if "images" in budget:
         config = configs.from_dict({"budget": {"minutes": 0.0}}, config)
     elif "minutes" in budget:
@@ -75,6 +80,7 @@ def _check(config: Config, run: Run) -> None:
         ("optimiser.clip", opt.clip, opt.clip > 0, "positive"),
         ("times.std", config.times.std, 0 < config.times.std < math.inf, "positive"),
         ("ema_width", config.ema_width, 0 < config.ema_width <= 0.28, "a share above 0, at most 0.28"),
+        ("--augment", config.data.augment, 0 <= config.data.augment <= 1, "a share from 0 to 1"),
         ("--averages", config.averages, config.averages >= 0, "0 or more"),
         ("label_dropout", config.label_dropout, 0 <= config.label_dropout <= 1, "a share from 0 to 1"),
     )
