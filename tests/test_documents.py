@@ -9,10 +9,12 @@ import shlex
 import struct
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,7 +75,9 @@ def cut_down(words: list[str]) -> list[str]:
         del small["--steps"]  # they are the steps
     if "--heldout" in words:
         words[words.index("--heldout") + 1] = "0-1"  # the small data have no more
-    if words[1] in ("train", "features") and any(word.startswith(("photos", "emoji", "mnist/")) for word in words):
+    if words[1] in ("train", "features") and any(
+        word.startswith(("photos", "emoji", "mnist/", "shards", "hf:")) for word in words
+    ):
         small["--size"] = "8"
     if words[1] == "bench" and "--way" not in words:
         words += ["--way", "ddim uniform", "--way", "ancestral uniform"]
@@ -107,14 +111,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file.write(labels)
     np.savez(folder / "emoji64.npz", rng.integers(0, 256, (24, 32, 32, 3), np.uint8))
     np.savez(folder / "tiles.npz", x=rng.integers(0, 256, (24, 32, 32, 4), np.uint8))
+    (folder / "shards").mkdir()
+    for number in range(3):
+        with tarfile.open(folder / "shards" / f"train-{number:03d}.tar", "w") as archive:
+            for i in range(8):
+                archive.add(folder / "photos" / f"{8 * number + i}.png", f"{i:04d}.png")
+    (folder / "pets").mkdir()
+    pets = [{"bytes": (folder / "photos" / f"{i}.png").read_bytes(), "path": None} for i in range(24)]
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_dict({"image": pets}, features=features).to_parquet(folder / "pets" / "train.parquet")
     run(folder, ["unstir", "train", "digits", "--out", "runs/demo", "--images", "128"])
     return folder
 
 
 def run(folder: Path, words: list[str]) -> None:
-    done = subprocess.run(
-        [UNSTIR, *words[1:]], cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    own = {"OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hugging-face"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([UNSTIR, *words[1:]], cwd=folder, capture_output=True, text=True, env=os.environ | own)
     assert done.returncode in ends(words), f"{shlex.join(words)}\n{done.stderr}"
 
 

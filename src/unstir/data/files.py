@@ -47,9 +47,9 @@ def folder_source(folder: Path) -> Source:
     """All pictures below a folder, in the order of their names."""
     paths: dict[str, Path] = {}
     for directory, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not _passed_over(name)]
+        subfolders[:] = [name for name in subfolders if not passed_over(name)]
         for name in names:
-            if not _passed_over(name):
+            if not passed_over(name):
                 path = Path(directory, name)
                 paths[path.relative_to(folder).as_posix()] = path
     names, others = _sort_out(paths)
@@ -73,7 +73,7 @@ def zip_source(path: Path) -> Source:
         members = {
             member.filename: member
             for member in archive.infolist()
-            if not member.is_dir() and not any(_passed_over(part) for part in member.filename.split("/"))
+            if not member.is_dir() and not any(passed_over(part) for part in member.filename.split("/"))
         }
         names, others = _sort_out(members)
 
@@ -95,7 +95,8 @@ def shown(name: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def _passed_over(name: str) -> bool:
+def passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is one that no user means: hidden, or left behind by a system."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -116,7 +117,7 @@ def _picture_files(
     unused = [shown(name) for name in others if name != _LABELS]
     if unused:
         log.append(f"{some(unused)}: no picture's suffix, ignored")
-    index, classes = _edm_labels(labels, names, log) if labels is not None else _folder_labels(names, where, log)
+    index, classes = _edm_labels(labels, names, log) if labels is not None else folder_labels(names, where, log)
     return PictureFiles([shown(name) for name in names], read, index, classes, log)
 
 
@@ -126,7 +127,8 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _folder_labels(names: list[str], where: str, log: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def folder_labels(names: list[str], where: str, log: list[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Classes from the folders that pictures lie in, counted from the first level where they part."""
     folders = [name.split("/")[:-1] for name in names]
     # Of sorted sequences the first and the last differ earliest.
     ends = zip(min(folders), max(folders))

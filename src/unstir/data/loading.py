@@ -37,6 +37,7 @@ def load(
     """Data from a path, or data that come with the package, by name.
 
     - Pictures: a folder, ``.zip``, ``.npz``, ``.npy``, or idx ``.gz``; ``digits`` is embedded. See ``arrays`` and ``files``.
+    - Pictures in shards, ``.tar`` or Hugging Face's ``hf:NAME``: see ``tars`` and ``hub``.
     - Points, bits and symbols: ``.npz`` and ``.npy`` with two dimensions, see ``rows``; ``.csv``, see ``table``.
     - Toys: ``swiss-roll``, ``moons``, ``heartbeat``, ``dead-leaves``, see ``toys``.
 
