@@ -109,6 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file.write(images)
         with gzip.open(folder / "mnist" / f"{part}-labels-idx1-ubyte.gz", "wb") as file:
             file.write(labels)
+    np.savez(folder / "few.npz", rng.integers(0, 256, (24, 8, 8, 1), np.uint8))
     np.savez(folder / "emoji64.npz", rng.integers(0, 256, (24, 32, 32, 3), np.uint8))
     np.savez(folder / "tiles.npz", x=rng.integers(0, 256, (24, 32, 32, 4), np.uint8))
     (folder / "shards").mkdir()

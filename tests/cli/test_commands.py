@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from tests import small
+from unstir.runs import Run
+from unstir.training.verdict import judge, looks
 
 Command = Callable[..., Any]
 
@@ -43,6 +45,7 @@ def test_train_sample_evaluate_report(tmp_path: Path, settings: Path, unstir: Co
     assert ended.code == 0, ended.err
     assert json.loads(ended.out) == {
         "run": str(run), "images": 64, "finished": True, "model": str(run / "model.safetensors"),
+        "verdict": judge(looks(Run(run).records())).word,
     }  # fmt: skip
     plain(ended.err)
     assert "1,617 to learn from, 180 held out, each 1×8×8, 10 classes; preset tiny" in ended.err

@@ -214,7 +214,7 @@ def test_how_training_went_is_drawn_from_the_looks_that_hold(tmp_path: Path, dig
         "end: improving; the held-out bound changed by −0.5",
         "30 held-out items",
         "90.0 ± 3.9",
-        "64 samples 40",
+        "40 of 64 samples",
     ):
         assert words in shown.body, words
     names = list(training.by_time(run, "images"))

@@ -33,7 +33,7 @@ FEW = 2_000
 """Items to learn from, below which copies are to be expected."""
 
 ADVICE = (
-    "more data, --flip or --augment where mirrored or shifted pictures are as good, a shorter budget, or a smaller network help; "
+    "what helps: more data; --augment 0.12, or --flip where mirrored pictures are as good; a shorter budget; a smaller network; "
     "early.safetensors holds the weights after a fifth of the budget"
 )
 
@@ -48,7 +48,7 @@ class Verdict:
     @property
     def alarm(self) -> str:
         """One loud sentence where training data are being memorised, else nothing."""
-        return f"WARNING, memorising: {self.reason}. {ADVICE}" if self.word == MEMORISING else ""
+        return f"WARNING, memorising: {self.reason}; {ADVICE}" if self.word == MEMORISING else ""
 
 
 def looks(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -70,13 +70,10 @@ def judge(watched: Sequence[dict[str, Any]]) -> Verdict:
     copied = _copies(now, ALARM / 2 / number)
     if not now["bound"]:
         return Verdict(MEMORISING, copied[0]) if copied else Verdict(EARLY, "the bound is not finite")
-    grown = [
-        found
-        for before in watched
-        if before is not now and (found := _overfitted(before, now, ALARM / (number * (number - 1))))
-    ]
+    level = ALARM / (number * (number - 1))
+    grown = [rise for before in watched if before is not now and (rise := _overfitted(before, now, level))]
     if copied or grown:
-        return Verdict(MEMORISING, "; ".join([*copied, *grown[-1:]]))
+        return Verdict(MEMORISING, "; ".join([*copied, *(max(grown)[1:] if grown else ())]))
     if len(watched) < 2:
         return Verdict(EARLY, "one look has nothing to be compared with")
     before = watched[-2]
@@ -91,31 +88,38 @@ def _copies(now: dict[str, Any], level: float) -> list[str]:
     copies = now.get("copies")
     if not copies or not copies["p"] < level:
         return []
-    return [
-        f"{copies['nearer']:,} of {copies['samples']:,} samples stand as near to one training item as none but "
-        f"{copies['rank']:,} of {copies['heldout']:,} held-out items do, {copies['expected']:.1f} by chance (p = {copies['p']:.2g})"
-    ]
+    return [nearer(copies)]
 
 
-def _overfitted(before: dict[str, Any], now: dict[str, Any], level: float) -> str:
-    """What is said where held-out items are surely worse than before and training items surely less so; else nothing."""
+def nearer(copies: dict[str, Any]) -> str:
+    """The ``copies`` of a look in words."""
+    least = f"all but {copies['rank'] - 1:,}" if copies["rank"] > 1 else "any"
+    return (
+        f"{copies['nearer']:,} of {copies['samples']:,} samples stand nearer to one training item than {least} of "
+        f"{copies['heldout']:,} held-out items, {copies['expected']:.1f} by chance (p = {copies['p']:.2g})"
+    )
+
+
+def _overfitted(before: dict[str, Any], now: dict[str, Any], level: float) -> tuple[float, str] | None:
+    """Where held-out items are surely worse than before and training items surely less so: how much worse, and what is said."""
     heldout, train = _change(before, now, "heldout"), _change(before, now, "train")
     if min(len(heldout), len(train)) < 2:
-        return ""
+        return None
     worse, half = mean_interval(heldout, _beyond(level))
     if worse <= half:
-        return ""
+        return None
     parts = [(float(values.double().var()) / len(values), len(values) - 1) for values in (heldout, train)]
     variance = sum(square for square, _ in parts)
     # Welch and Satterthwaite's degrees of freedom of a difference of two means.
     freedom = variance**2 / max(sum(square**2 / n for square, n in parts), 1e-300)
     grown = worse - float(train.mean())
     if grown <= student(_beyond(level), freedom) * math.sqrt(variance):
-        return ""
-    return (
+        return None
+    said = (
         f"since {before['images']:,} the held-out bound rose by {_signed(worse, half).lstrip('+')} {now['bound']['unit']} and its "
         f"distance from the training bound by {grown:.3g}"
     )
+    return worse, said
 
 
 def _change(before: dict[str, Any], now: dict[str, Any], side: str) -> Tensor:

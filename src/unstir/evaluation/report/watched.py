@@ -9,10 +9,10 @@ import torch
 
 from unstir.bound.interval import Z95, mean_interval, within
 from unstir.evaluation.report import markup
-from unstir.evaluation.report.axes import Axis, Curve, label, plot
+from unstir.evaluation.report.axes import Axis, Curve, plot
 from unstir.evaluation.report.markup import Section, figure, line, table, typed
 from unstir.runs import Model, Run
-from unstir.training.verdict import EARLY, Verdict, judge, looks
+from unstir.training.verdict import EARLY, Verdict, judge, looks, nearer
 
 TITLE = "How training went"
 _SIDES = {"heldout": "held out", "train": "learned from"}
@@ -102,8 +102,4 @@ def _copies(look: dict[str, Any]) -> str:
         return markup.said(
             "Whether they are copies was not asked: the data are too few, or repeat themselves, as honest samples then do."
         )
-    p = label(float(f"{copies['p']:.2g}"))
-    return markup.said(
-        f"Of these {copies['samples']:,} samples {copies['nearer']:,} stand as near to one training item as none but "
-        f"{copies['rank']:,} of {copies['heldout']:,} held-out items do; {copies['expected']:.1f} would by chance (p = {p})."
-    )
+    return markup.said(f"{nearer(copies)}.")
