@@ -36,6 +36,15 @@ CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 2e-5}
 """AdamW divides by the gradient's size: where that is near 0, rounding is a larger share. A learning rate is 1e-3."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Layers as small as these lose by a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """What two processes did, see ``together``: facts, and the folder of tensors and runs."""
@@ -240,10 +249,3 @@ def test_parts_make_the_whole(rows: int, world: int) -> None:
 def start() -> dict[str, Tensor]:
     made: Trainer = trainer(settings(), ALONE)
     return {f"model/{name}": value for name, value in zip(made.names, made.own, strict=True)}
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
