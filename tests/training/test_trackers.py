@@ -56,16 +56,14 @@ def told(run: Run) -> dict[str, dict[int, float]]:
 
 def test_tensorboard_shows_what_was_recorded_and_a_resume_goes_on_in_the_same_place(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run, plain = Run(tmp_path / "run"), Run(tmp_path / "plain")
-    trained(run, "tensorboard", stop_after=25)  # at 100 images, with no checkpoint: it begins again
+    run = Run(tmp_path / "run")
+    trained(run, "tensorboard", stop_after=12)  # at 48 images, with no checkpoint: it begins again
     first = Session(run, small.config(track="tensorboard"), small.pictures(), checkpoint_seconds=0)
     for event in first.events():
-        if event.step is not None and event.step.images == 140:
-            break  # its checkpoint is that of 136 images
+        if event.step is not None and event.step.images == 100:
+            break  # its checkpoint is that of 96 images
     again = trained(run, "tensorboard")
-    assert again[0].facts["images"] == 136
-    trained(plain, "")
-    assert run.model.read_bytes()[-1000:] == plain.model.read_bytes()[-1000:], "to be shown changes nothing"
+    assert again[0].facts["images"] == 96
 
     seen = accumulator.EventAccumulator(str(run.path / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
     seen.Reload()
@@ -188,7 +186,7 @@ def test_hosted_trackers_are_called_as_they_ask_to_be(
     module.__spec__ = ModuleSpec(package, None)
     monkeypatch.setitem(sys.modules, package, module)
     run = Run(tmp_path / "run")
-    trained(run, package, stop_after=30)
+    trained(run, package, stop_after=12)
     trained(run, package)
     assert capsys.readouterr().out == ""
     inits = [given for name, given in calls if name == "init"]
