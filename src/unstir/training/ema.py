@@ -32,4 +32,4 @@ class PowerEMA:
         """Absorbs the weights after an optimizer step."""
         self.updates += 1
         beta = (1 - 1 / self.updates) ** (self.gamma + 1)
-        torch._foreach_lerp_(self.values, [p.detach().float() for p in parameters], 1 - beta)
+        torch._foreach_lerp_(self.values, [p.float() for p in parameters], 1 - beta)

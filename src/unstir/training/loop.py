@@ -135,7 +135,9 @@ class Trainer:
         self.denoiser.train()
         loss = self._accumulate(first, batch)
         norm = _whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.optimiser.clip))
-        finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
+        # One question to the device, since each waits until all before it is done.
+        mean, length = torch.stack([loss.detach(), norm]).tolist()
+        finite = math.isfinite(mean) and math.isfinite(length)
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -146,7 +148,7 @@ class Trainer:
             self.progress.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.images += batch
-        return Step(self.progress.images, float(loss), float(norm), rate, skipped=not finite)
+        return Step(self.progress.images, mean, length, rate, skipped=not finite)
 
     def _accumulate(self, first: int, batch: int) -> Tensor:
         """The gradient of the batch's mean loss, in this process's pieces; the same loss and gradient in every process.
