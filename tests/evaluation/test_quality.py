@@ -86,7 +86,7 @@ def test_pictures_are_seen_through_filters(digits_run: Path, unstir: Callable[..
         "frechet", "frechet_half", "frechet_infinite", "frechet_heldout", "frechet_halves",
         "kernel", "kernel_error", "kernel_heldout", "kernel_heldout_error",
     }  # fmt: skip
-    assert facts["drawn"] == "ddim, 20 steps, seed 0, ema weights"
+    assert facts["drawn"] == "dpm++2m, 20 steps spread log-snr:last=1, seed 0, ema weights"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_features_belong_to_their_samples_whatever_the_batch(digits_run: Path) -
         # A level may fall to the other side of rounding in a batch of another size.
         assert np.abs(drawn.x.astype(int) - whole).max() <= 1
         assert torch.allclose(drawn.features, Means()(model.inside(drawn.x)), atol=1e-12)
-    assert drawn.described == "ddim, 3 steps, label each, guidance 1.5, seed 4, ema weights"
+    assert drawn.described == "dpm++2m, 3 steps spread log-snr:last=1, label each, guidance 1.5, seed 4, ema weights"
 
 
 def test_progress_counts_every_sample_once(digits_run: Path) -> None:
@@ -44,8 +44,8 @@ def test_progress_counts_every_sample_once(digits_run: Path) -> None:
 
 def test_what_is_left_open_is_the_models_own(digits_run: Path) -> None:
     model = load(digits_run)
-    assert Sampling.of(model) == Sampling("ddim", model.steps)
-    assert Sampling.of(model).described == f"ddim, {model.steps} steps, seed 0"
+    assert Sampling.of(model) == Sampling("dpm++2m", model.steps, "log-snr:last=1")
+    assert Sampling.of(model).described == f"dpm++2m, {model.steps} steps spread log-snr:last=1, seed 0"
 
 
 def test_a_failing_extractor_is_heard(digits_run: Path) -> None:

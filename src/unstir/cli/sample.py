@@ -59,7 +59,7 @@ def sample_(
     sampler: str
         Without noise: ddim, euler, heun, dpm++2s, dpm++3s, dpm++2m, dpm++3m, unipc2, unipc3, pndm, deis, adaptive. With noise:
         ancestral, edm, dpm++sde, dpm++2m-sde; of symbols tau too. Options come after a colon, such as ddim:eta=0.5. By default
-        the run's own choice, which unstir bench solvers makes, else ddim, and ancestral for bits and symbols.
+        the run's own choice, which unstir bench solvers makes, else dpm++2m, and ancestral for bits and symbols.
     steps: int
         Steps from noise to data; by default the run's own choice, else 20, and 200 for bits and symbols.
     spacing: str

@@ -75,7 +75,7 @@ class Model:
                 :func:`unstir.runs.conditions.asked`. What is shown of a picture comes back exactly, to its level.
             progress: called with (samples done, all).
             how: ``sampler, steps, spacing, times, clip, guidance, guidance_interval, rescale, autoguidance``, see
-                :class:`unstir.runs.walks.How`; by default ddim in 20 steps, and ancestral in 200 for bits and symbols.
+                :class:`unstir.runs.walks.How`; by default as in :func:`unstir.runs.walks.shipped`.
         """
         chosen = list(range(n)) if indices is None else [int(i) for i in indices]
         shown = {"label": label, "vector": vector, "image": image, "mask": mask}

@@ -61,8 +61,7 @@ class How:
         if unknown:
             raise UserError(f"samples have no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
         given = {name: value for name, value in given.items() if value is not None}
-        denoiser = model.denoiser
-        known = {"sampler": denoiser.process.sampler, "steps": default_steps(denoiser)} | _own(model, given) | given
+        known = _open(model, given) | given
         if known.get("times") is not None:
             times = tuple(float(t) for t in known["times"])
             known |= {"times": times, "steps": len(times) - 1}
@@ -156,19 +155,29 @@ def bounded(denoiser: DenoiserBase, spec: DataSpec, clip: str = AUTO) -> Denoise
     return clipped(denoiser, kind)
 
 
-def _own(model: Model, given: dict[str, Any]) -> dict[str, Any]:
-    """What was stored as this run's way of sampling, as far as what was given leaves it whole."""
-    own = dict(model.defaults)
-    if given.get("sampler", own.get("sampler")) != own.get("sampler"):
-        return {}
-    if {"steps", "spacing", "times"} & given.keys():
-        own.pop("times", None)
-    return own
+def shipped(denoiser: Denoiser) -> dict[str, Any]:
+    """How samples are drawn where nobody chose: the best of ``unstir bench solvers`` on three runs, see docs/sampling.md.
 
-
-def default_steps(denoiser: Denoiser) -> int:
-    """How many steps samples take unless told otherwise: the whole chain where the network knows no longer steps."""
+    Bits and symbols have one sampler, and a network of single steps walks the whole chain.
+    """
     process = denoiser.process
     if denoiser.consecutive:
-        return process.T
-    return min(process.T, 20 if process.continuous else 200)
+        return {"sampler": process.sampler, "steps": process.T}
+    if not process.continuous:
+        return {"sampler": process.sampler, "steps": min(process.T, 200)}
+    return {"sampler": "dpm++2m", "spacing": f"log-snr:last={process.T / 50:g}", "steps": min(process.T, 20)}
+
+
+def _open(model: Model, given: dict[str, Any]) -> dict[str, Any]:
+    """What is used where nothing is given: the run's stored choice, else what is shipped.
+
+    A spacing belongs to the sampler that it was found good for: with another sampler goes the stored choice, or the shipped spacing.
+    """
+    own, base = dict(model.defaults), shipped(model.denoiser)
+    if given.get("sampler", own.get("sampler")) != own.get("sampler"):
+        own = {}
+    if {"steps", "spacing", "times"} & given.keys():
+        own.pop("times", None)
+    if (own | given).get("sampler", base["sampler"]) != base["sampler"]:
+        base.pop("spacing", None)
+    return base | own

@@ -13,6 +13,7 @@ from unstir.data import Split, contact_sheet
 from unstir.evaluation.report import beside
 from unstir.evaluation.report.markup import Section, embedded, figure, line
 from unstir.runs import Model, Run, films
+from unstir.runs.walks import How
 
 _NARROW = 100  # sequences up to this length stand in a row of frames, longer ones beneath each other
 _GAP = 8  # pixels between frames
@@ -46,7 +47,7 @@ def sections(run: Run, model: Model, heldout: Split) -> list[Section]:
         f"Held-out {what} from t = 0 to T: {_FORWARD[model.denoiser.process.continuous]}",
         again,
     )
-    how = f"{model.denoiser.process.sampler}, {model.steps:,} steps"
+    how = How.of(model).walked
     unstirring = figure(
         drawing(model, walked, seen, f"noise turning into {what}"),
         f"Samples 0 to {look.rows - 1} of seed 0 from noise to data ({how}).",
