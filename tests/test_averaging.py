@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -148,4 +149,15 @@ def test_what_cannot_be_made_is_said(run: Run, tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"0000000016-0.05.safetensors is damaged"):
         reconstruct(without, 0.1, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_flipped_bit_is_noticed(run: Run, tmp_path: Path) -> None:
+    copy = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
+    path = stored(copy)[-1].path
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="does not match its checksum"):
+        reconstruct(copy, 0.07, tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()

@@ -31,7 +31,19 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     settings.write_text(small.TOML)
 
     def begin(out: Path, images: int = IMAGES, seconds: float = 0.1, **options: object) -> subprocess.Popen[str]:
-        line = ["train", "digits", "--flip", "--images", str(images), "--checkpoint-seconds", str(seconds)]
+        line = [
+            "train",
+            "digits",
+            "--flip",
+            "--augment",
+            "0.3",
+            "--averages",
+            "4",
+            "--images",
+            str(images),
+            "--checkpoint-seconds",
+            str(seconds),
+        ]
         line += ["--config", str(settings)]
         return subprocess.Popen(
             [str(UNSTIR), *line, "--out", str(out)],
@@ -83,6 +95,7 @@ def kill(start: Start, out: Path, seen: int, **options: object) -> tuple[int, bo
     return newest(out), bool(list((out / "checkpoints").glob(".*")))
 
 
+@pytest.mark.timeout(900)
 def test_killed_five_times_it_ends_in_the_same_bits(start: Start, whole: bytes, tmp_path: Path) -> None:
     out, seen = tmp_path / "run", 0
     for seconds in (0.1, 0.0, 0.0, 0.0, 0.1):  # with 0 it writes most of the time, so kills come amid writing

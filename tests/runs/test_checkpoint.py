@@ -195,6 +195,56 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_ones(tmp_path: Path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
+@pytest.mark.parametrize("newest_is", [1, 2])
+def test_a_damaged_newest_costs_no_later_one(tmp_path: Path, newest_is: int) -> None:
+    """Training went on from before it: what is saved then is the newest, whatever its number."""
+    for step in (100, 200, 300):
+        save(tmp_path, step, made(step), Keep(0))
+    (tmp_path / "step-00000300" / "model.safetensors").write_bytes(b"")
+    assert value_of(tmp_path) == 200
+    for step in (220, 240, 260):
+        save(tmp_path, step, made(step), Keep(newest_is))
+        assert value_of(tmp_path) == step
+        assert "step-00000300" not in [path.name for path in tmp_path.iterdir()]
+
+
+def test_going_back_leaves_what_was_gone_back_to(tmp_path: Path) -> None:
+    for step in (100, 200, 300, 400):
+        save(tmp_path, step, made(step), Keep(0))
+    save(tmp_path, 200, made(200.5), Keep(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000200"]
+    assert value_of(tmp_path) == 200.5
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"state"', "{}", '{"sha256": []}'])
+def test_a_state_of_another_kind_is_damage(tmp_path: Path, text: str) -> None:
+    save(tmp_path, 1, made(1.0))
+    (save(tmp_path, 2, made(2.0)) / "state.json").write_text(text)
+    found, passed = newest(tmp_path)
+    assert found is not None
+    assert float(found.parts["model"]["b"]) == 1.0
+    assert passed[0].startswith("step-00000002 is damaged")
+
+
+def test_whoever_reads_while_another_trains_finds_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is being read is dropped amid reading, and a newer one has come."""
+    save(tmp_path, 1, made(1.0), Keep(1))
+    inner, calls = checkpoints._read, []
+
+    def slow(path: Path) -> Checkpoint:
+        calls.append(path.name)
+        if len(calls) == 1:
+            save(tmp_path, 2, made(2.0), Keep(1))
+        return inner(path)
+
+    monkeypatch.setattr(checkpoints, "_read", slow)
+    found, passed = newest(tmp_path)
+    assert found is not None
+    assert float(found.parts["model"]["b"]) == 2.0
+    assert passed == []
+    assert calls == ["step-00000001", "step-00000002"]
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="could not be written"):

@@ -151,9 +151,10 @@ def test_stopping_and_going_on_changes_no_bit() -> None:
     for _ in range(3):
         again.update()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters, again.parameters))
-    plain = small.trainer(small.config(network={"augment": NUMBERS}))
+    plain, moving = small.trainer(small.config(network={"augment": NUMBERS})), small.trainer(settings)
     plain.update()
-    assert not all(torch.equal(a, b) for a, b in zip(plain.parameters, small.trainer(settings).parameters))
+    moving.update()
+    assert not all(torch.equal(a, b) for a, b in zip(plain.parameters, moving.parameters))
 
 
 def test_the_preset_for_few_pictures_has_it_on(tmp_path: Path) -> None:

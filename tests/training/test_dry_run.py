@@ -43,7 +43,7 @@ def test_memory_is_the_peak_of_the_work_and_not_of_who_asked() -> None:
     assert little is not None
     assert much - little == pytest.approx(BYTES, rel=0.05)
     assert len(held) == 2 * BYTES // 4
-    with pytest.raises(UserError, match="the memory does not suffice"):
+    with pytest.raises(UserError, match="most likely for want of memory"):
         _alone(has_not_enough, *asked)
 
 

@@ -250,6 +250,30 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     assert made.finished
 
 
+def test_skips_are_counted_over_a_rollback_and_stopping_amid_trouble_forgets_none_of_it(tmp_path: Path) -> None:
+    at = range(20, 21 + PATIENCE)
+    whole = session(tmp_path / "whole", at, checkpoint_seconds=0)
+    kinds(whole)
+    assert whole.trainer.progress.skipped == PATIENCE
+    stopped = session(tmp_path / "run", at, checkpoint_seconds=0)
+    for event in stopped.events():
+        if event.step is not None and event.step.images == 40 * 4:
+            stopped._asked = True
+    again = session(tmp_path / "run", range(31))  # the trouble goes on where it was
+    assert again.trainer.trouble.since == 20 * 4
+    kinds(again)
+    (back,) = (r for r in again.run.records() if r.get("event") == "rollback")
+    assert back["reached"] == (20 + PATIENCE) * 4
+
+
+def test_a_training_that_waited_goes_on_from_what_another_left(tmp_path: Path) -> None:
+    first, second = session(tmp_path / "run"), session(tmp_path / "run")
+    assert kinds(first)[-1] == "done"
+    saved = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert "step" not in kinds(second)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == saved
+
+
 def test_two_trainings_of_one_run_at_once_are_refused(tmp_path: Path) -> None:
     first, second = session(tmp_path / "run"), session(tmp_path / "run")
     events = first.events()

@@ -45,6 +45,11 @@ def average_(
     target = out or run / f"average-{width:g}.safetensors"
     if target.suffix != ".safetensors":
         raise UserError(f"a model is written as x.safetensors, not as {target}")
+    own = {(run / name).resolve() for name in ("model.safetensors", "early.safetensors")}
+    if target.resolve() in own or {(run / name).resolve() for name in ("averages", "checkpoints")} & set(
+        target.resolve().parents
+    ):
+        raise UserError(f"{target} is the run's own: choose another --out")
     check_place(target)
     left = reconstruct(Run(run), width, target)
     if json:

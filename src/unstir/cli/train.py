@@ -157,7 +157,7 @@ def train_(
     if dry_run:
         if processes.world > 1:
             raise UserError("--dry-run measures one process: ask it without torchrun")
-        return _rehearsed(json, settings, dataset)
+        return _rehearsed(json, run, settings, dataset)
     if processes.world > 1:
         console.say(f"{processes.world} processes share each batch of {settings.optimiser.batch} images")
     if run.engine() is None and not (settings.hardware.shard and processes.world > 1):
@@ -194,12 +194,14 @@ def train_(
         raise SystemExit(130)
 
 
-def _rehearsed(as_json: bool, settings, dataset) -> None:
+def _rehearsed(as_json: bool, run, settings, dataset) -> None:
     from dataclasses import asdict
 
     from unstir.cli import console
     from unstir.training.dry_run import dry_run
+    from unstir.training.opening import compare
 
+    compare(run, settings, dataset)
     console.say("measuring: a few steps with each precision, layout and number of threads, then memory")
     found = dry_run(settings, dataset)
     if as_json:

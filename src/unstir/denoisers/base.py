@@ -16,7 +16,7 @@ from unstir.denoisers.parameterisation import Parameterisation
 from unstir.denoisers.prediction import PredictionBase
 from unstir.processes import Process
 from unstir.schedules import VariancePreserving
-from unstir.shapes import Data, LeadingB, Raw, Rows, Rows64, RowTimes
+from unstir.shapes import Data, LeadingB, Picked, Raw, Rows, Rows64, RowTimes
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -43,7 +43,7 @@ class DenoiserBase(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not predict")
 
-    def select(self, rows: Tensor) -> DenoiserBase:
+    def select(self, rows: Picked) -> DenoiserBase:
         """The same denoiser for these rows of its batch alone; rows are numbers, (b,). It differs where something is set for each
         sample, such as a scale."""
         return self
@@ -61,7 +61,7 @@ class Around(DenoiserBase):
     by_row: ClassVar[tuple[str, ...]] = ()
     """The attributes that may hold something for each sample: a tensor (B,), a pair of such, or a condition."""
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self, rows: Picked) -> Self:
         part = copy.copy(self)
         # A copied module shares its table of submodules with the original, and would change it there.
         part._modules = {

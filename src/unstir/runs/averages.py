@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,20 +27,33 @@ _KEY = "unstir-average"
 
 @dataclass(frozen=True)
 class Stored:
-    """One stored average: its file, its width, and when it was taken, in updates and in images."""
+    """One stored average: its file, its width, when it was taken, in updates and in images, and the SHA-256 of its numbers."""
 
     path: Path
     width: float
     updates: int
     images: int
+    sha256: str
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights, in half precision.
+
+        Raises:
+            UserError: when they are not what was stored.
+        """
+        found = load_file(self.path)
+        if _sha256(found) != self.sha256:
+            raise UserError(f"{self.path} is damaged (it does not match its checksum): delete it, the others may do")
+        return found
 
 
 def store(run: Run, tensors: dict[str, Tensor], width: float, updates: int, images: int) -> None:
     """Writes an average into the run, in half precision: sums of many lose nothing by it that shows."""
     folder = run.path / "averages"
     folder.mkdir(exist_ok=True)
-    facts = {_KEY: json.dumps({"width": width, "updates": updates, "images": images})}
     halves = {name: value.to(torch.float16).contiguous() for name, value in tensors.items()}
+    known = {"width": width, "updates": updates, "images": images, "sha256": _sha256(halves)}
+    facts = {_KEY: json.dumps(known)}
     checkpoints.write_aside(folder / f"{images:010d}-{width:g}.safetensors", save(halves, facts))
 
 
@@ -85,9 +99,17 @@ def reconstruct(run: Run, width: float, target: Path) -> float:
     x, left = combination([(float(part.updates), gamma_of(part.width)) for part in parts], wanted)
     total: dict[str, Tensor] = {}
     for part, share in zip(parts, x.tolist(), strict=True):
-        for name, value in load_file(part.path).items():
+        for name, value in part.tensors().items():
             total[name] = total.get(name, 0) + share * value.double()
     config = replace(configs.read(run.config), ema_width=width)
     facts = metadata(config, run.spec(), parts[-1].images, "ema")
     checkpoints.write_aside(target, save({name: value.float() for name, value in total.items()}, facts))
     return left
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -20,6 +20,7 @@ from unstir.errors import UserError
 from unstir.runs import shards
 
 PREFIX = "step-"
+_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def save(
     """Writes ``folder/step-…`` aside, waits for the disk, renames it, and drops those that are not kept.
 
     A reader therefore sees a whole checkpoint or none, also where one of the same count is replaced. ``state.json`` holds
-    the SHA-256 of every tensor file and of the rest of itself.
+    the SHA-256 of every tensor file and of the rest of itself. Those of more images go: the run that stands here did not come
+    from them, since they were damaged and passed over, or were gone back from.
 
     Args:
         written: files that are to lie in it and do already in :func:`parts_of`, with the SHA-256 of each.
@@ -64,6 +66,7 @@ def save(
     target = folder / f"{PREFIX}{step:08d}"
     aside, replaced = folder / f".{target.name}.writing", _replaced(target)
     try:
+        _recover(folder)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         hashes = {"state.json": _sha256_of(checkpoint.state)}
@@ -75,6 +78,7 @@ def save(
         path = aside / "state.json"
         path.write_text(json.dumps({**checkpoint.state, "sha256": hashes}, indent=1), encoding="utf-8")
         _flush(path)
+        _flush(aside)
         if target.exists():
             # A folder takes no other's place in one step. Between these two renames the old one is found where it waits.
             shutil.rmtree(replaced, ignore_errors=True)
@@ -87,8 +91,10 @@ def save(
             f"the checkpoint could not be written to {folder} ({error}); the earlier ones are untouched"
         ) from None
     listed = _listed(folder)
-    # With the older ones go those that were replaced, and the beginnings of others that a kill cut off.
-    gone = [listed[step] for step in keep.drops(list(listed))]
+    # With the older ones go those that were replaced, and the beginnings of others that a kill cut off. The latest go first, so that
+    # what a kill leaves has this one in it, and what is newer than this one only if all of it is.
+    later = [listed[other] for other in reversed(listed) if other > step]
+    gone = [*later, *(listed[old] for old in keep.drops([old for old in listed if old <= step]))]
     for old in [*gone, *folder.glob(f".{PREFIX}*.writing"), *folder.glob(f".{PREFIX}*.replaced")]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -114,21 +120,27 @@ def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], rank: in
 
 def newest(folder: Path, until: int | None = None) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint whose files are whole, of all or of at most so many images; and a line for each passed over."""
-    passed = []
-    listed = _listed(folder)
-    for path in (listed[step] for step in reversed(listed) if until is None or step <= until):
-        try:
-            return _read(path), passed
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            passed.append(f"{path.name} is damaged ({error}) and was passed over")
+    passed: list[str] = []
+    for _ in range(_TRIES):
+        passed, listed, gone = [], _listed(folder), False
+        for path in (listed[step] for step in reversed(listed) if until is None or step <= until):
+            try:
+                return _read(path), passed
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+                gone = not path.exists() or gone
+                passed.append(f"{path.name} is damaged ({error}) and was passed over")
+        if not gone:
+            break
+        # A training that is under way dropped what was being read: there is a newer one.
     return None, passed
 
 
-def drop_after(folder: Path, step: int) -> None:
-    """Removes the checkpoints of more images than these, newest first: what is left is always a beginning of what was there."""
-    listed = _listed(folder)
-    for later in reversed([other for other in listed if other > step]):
-        shutil.rmtree(listed[later], ignore_errors=True)
+def _recover(folder: Path) -> None:
+    """Gives what was to be replaced its name back, where a kill came before what was to replace it."""
+    for path in folder.glob(f".{PREFIX}*.replaced"):
+        target = path.with_name(path.name.removeprefix(".").removesuffix(".replaced"))
+        if not target.exists():
+            path.rename(target)
 
 
 def write_aside(path: Path, content: bytes) -> None:

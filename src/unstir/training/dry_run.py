@@ -25,6 +25,7 @@ from unstir.training.engine import Engine
 from unstir.training.loop import Trainer
 from unstir.training.opening import initialised, rehearse
 from unstir.training.session import TRAINING_SHARE
+from unstir.training.watch import Watch
 
 SAMPLES = 64
 
@@ -38,7 +39,7 @@ class DryRun:
         engine: its name. milliseconds: of a step with each engine that was tried.
         images_per_second: while training; pictures and checkpoints on the way take about a twelfth more.
         images: the budget, in training images. minutes: what it takes here.
-        training_bytes: the most memory that two training steps took, all of the process.
+        training_bytes: the most memory that two training steps, and one look as training takes them, took: all of the process.
         sampling_bytes: the most that drawing so many samples at once took, as ``unstir sample`` does. samples: how many.
     """
 
@@ -99,16 +100,27 @@ def dry_run(config: Config, dataset: Dataset) -> DryRun:
 
 def _train(config: Config, dataset: Dataset, engine: Engine) -> float:
     trainer = Trainer(config, _placed(config, engine), dataset, engine)
+    trainer.progress.total = 1 << 40  # as in a long run, which looks at the most items
     trainer.update()
-    return engines.seconds(lambda: trainer.update(), engine.device)
+    taken = engines.seconds(lambda: trainer.update(), engine.device)
+    # What a sitting does between updates: it draws samples, looks at itself, and gathers what a checkpoint holds.
+    with trainer.averaged():
+        drawn = _drawn(Model(trainer.denoiser, dataset.spec, config), dataset)
+    Watch(trainer).look(drawn)
+    trainer.checkpoint()
+    return taken
 
 
 def _sample(config: Config, dataset: Dataset, engine: Engine) -> float:
-    shown: dict[str, Any] = {}
-    if config.condition:
-        shown = {"image": np.resize(dataset.heldout.x, (SAMPLES, *dataset.heldout.x.shape[1:]))}
     model = Model(_placed(config, engine), dataset.spec, config)
-    return engines.seconds(lambda: model.sample(SAMPLES, batch=SAMPLES, steps=2, **shown), engine.device)
+    return engines.seconds(lambda: _drawn(model, dataset), engine.device)
+
+
+def _drawn(model: Model, dataset: Dataset) -> np.ndarray:
+    shown: dict[str, Any] = {}
+    if model.config.condition:
+        shown = {"image": np.resize(dataset.heldout.x, (SAMPLES, *dataset.heldout.x.shape[1:]))}
+    return model.sample(SAMPLES, batch=SAMPLES, steps=2, **shown)
 
 
 def _placed(config: Config, engine: Engine) -> Denoiser:
@@ -126,7 +138,8 @@ def _alone(work: Callable[[Config, Dataset, Engine], float], *args: Any) -> tupl
             return pool.submit(_measured, work, *args).result()
     except (BrokenProcessPool, MemoryError, torch.OutOfMemoryError):
         raise UserError(
-            "the memory does not suffice for this: take a smaller --size or --preset, or optimiser.micro_batch"
+            "the process that measures was ended, most likely for want of memory: take a smaller --size or --preset, or set "
+            "optimiser.micro_batch"
         ) from None
 
 

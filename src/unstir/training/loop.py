@@ -118,7 +118,6 @@ class Trainer:
 
     def steps(self) -> Iterator[Step]:
         """Trains until the budget is used up; one update an iteration, the caller's ``for`` decides what else happens."""
-        self.trouble = Trouble()
         while not self.progress.total or self.progress.images < self.progress.total:
             begin = time.perf_counter()
             step = self.update()
@@ -211,7 +210,12 @@ class Trainer:
             "optimizer": moments,
             **{part: dict(zip(self.names, ema.values, strict=True)) for part, ema in self.emas.items()},
         }
-        return Checkpoint(parts, {"progress": vars(self.progress).copy(), "ema_updates": self.ema.updates})
+        state = {
+            "progress": vars(self.progress).copy(),
+            "ema_updates": self.ema.updates,
+            "trouble": vars(self.trouble).copy(),
+        }
+        return Checkpoint(parts, state)
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -234,6 +238,7 @@ class Trainer:
             if state:
                 self.optimizer.state[parameter] = state
         self.progress = Progress(**checkpoint.state["progress"])
+        self.trouble = Trouble(**checkpoint.state.get("trouble", {}))
 
     def _part(self, parameter: Tensor, whole: Tensor) -> Tensor:
         """What this process keeps of a whole tensor that belongs to a parameter."""

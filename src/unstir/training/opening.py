@@ -31,15 +31,7 @@ def opened(run: Run, config: Config, dataset: Dataset, denoiser: Denoiser, proce
     pieces(opt.batch, processes.rank, processes.world, opt.micro_batch)
     try:
         if run.config.exists():
-            different = configs.differences(configs.read(run.config), config)
-            if different:
-                raise UserError(
-                    f"{run.path} was started with other settings ({'; '.join(different)}): "
-                    "repeat its line to continue it, or choose another --out; a budget cannot be changed once it has begun"
-                )
-            if run.spec().hash != dataset.spec.hash:
-                raise UserError(f"the data is not what {run.path} was started with: choose another --out")
-            return
+            return compare(run, config, dataset)
         rehearse(config, dataset, denoiser)
         if not run.begins:
             raise UserError(f"{run.path} is already there and is not a run: choose another --out")
@@ -53,6 +45,24 @@ def opened(run: Run, config: Config, dataset: Dataset, denoiser: Denoiser, proce
         checkpoints.write_aside(run.config, config.to_toml().encode())
     except OSError as error:
         raise UserError(f"the run cannot be kept in {run.path}: {error}") from None
+
+
+def compare(run: Run, config: Config, dataset: Dataset) -> None:
+    """Checks that a run that is there was asked for the same.
+
+    Raises:
+        UserError: for another configuration, or other data.
+    """
+    if not run.config.exists():
+        return
+    different = configs.differences(configs.read(run.config), config)
+    if different:
+        raise UserError(
+            f"{run.path} was started with other settings ({'; '.join(different)}): "
+            "repeat its line to continue it, or choose another --out; a budget cannot be changed once it has begun"
+        )
+    if run.spec().hash != dataset.spec.hash:
+        raise UserError(f"the data is not what {run.path} was started with: choose another --out")
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def resolve(
         if dataset.spec.kind != "image":
             raise UserError(f"--augment moves pictures about, and this data is {dataset.spec.kind}: leave it out")
         config = configs.from_dict({"network": {"augment": NUMBERS}}, config)
+    else:
+        # A network that hears of it, and is never told, would have a layer that nothing teaches.
+        config = replace(config, network={key: value for key, value in config.network.items() if key != "augment"})
     if "images" in budget:
         config = configs.from_dict({"budget": {"minutes": 0.0}}, config)
     elif "minutes" in budget:

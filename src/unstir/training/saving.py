@@ -79,16 +79,17 @@ class Saving:
                 f"training broke down again at {reached:,} images, with a learning rate already lowered: {problem}; "
                 "the last checkpoint is good"
             )
-        safe = trainer.trouble.since - PATIENCE * trainer.config.optimiser.batch
+        begun = trainer.trouble.since if trainer.trouble.count else reached
+        safe = begun - PATIENCE * trainer.config.optimiser.batch
         state = checkpoints.newest(self.run.checkpoints, safe)[0] or checkpoints.newest(self.run.checkpoints)[0]
         if state is None:
             raise UserError(f"training broke down at {reached:,} images, before the first checkpoint: {problem}")
+        skipped, seconds = trainer.progress.skipped, trainer.progress.seconds
         trainer.restore(state)
-        trainer.progress.rollbacks += 1
-        back = trainer.progress.images
-        self.save()  # so that whoever continues from here continues at the lower rate
-        if trainer.processes.first:
-            checkpoints.drop_after(self.run.checkpoints, back)
+        progress = trainer.progress
+        progress.rollbacks, progress.skipped, progress.seconds = progress.rollbacks + 1, skipped, seconds
+        back = progress.images
+        self.save()  # so that whoever continues from here continues at the lower rate; what came later goes
         self.run.record(event="rollback", images=back, reached=reached, reason=str(problem))
         said = (
             f"training broke down at {reached:,} images ({problem}); going back to {back:,} images, "

@@ -15,7 +15,7 @@ import numpy as np
 from unstir.data import Dataset
 from unstir.errors import UserError
 from unstir.runs import checkpoint as checkpoints
-from unstir.runs.checkpoint import Keep
+from unstir.runs.checkpoint import Checkpoint, Keep
 from unstir.runs.config import Config
 from unstir.runs.files import write
 from unstir.runs.folder import Run
@@ -61,7 +61,8 @@ class Session:
     Args:
         run: where it lives; made if it is not there.
         config: what the user asked for. A run that is already there must have been asked for the same.
-        checkpoint_seconds: what a kill may cost at most. It has no influence on what is learned.
+        checkpoint_seconds: what a kill may cost at most. It has no influence on what is learned, unless the run is rolled back: then
+            it decides to where.
         keep: which checkpoints stay.
         processes: who trains it together. All go through the same events; the first speaks and writes.
 
@@ -98,12 +99,15 @@ class Session:
         self.saving = Saving(self.run, self.trainer, keep)
         self.watch = Watch(self.trainer)
         self.trackers = Trackers(self.run, config if processes.first else replace(config, track=""))
+        self._take_up(state)
+        self._check_place()
+        self._asked = self._stop = False
+
+    def _take_up(self, state: Checkpoint | None) -> None:
         if state is not None:
             self.trainer.restore(state)
-        self._check_place()
-        if config.budget.images:
-            self.trainer.progress.total = config.budget.images
-        self._asked = self._stop = False
+        if self.config.budget.images:
+            self.trainer.progress.total = self.config.budget.images
 
     @property
     def finished(self) -> bool:
@@ -118,6 +122,8 @@ class Session:
                 infinite after the run was rolled back once.
         """
         with self.run.held():
+            # Another training may have come to its end since this one was made.
+            self._take_up(checkpoints.newest(self.run.checkpoints)[0])
             yield from self._sitting()
 
     def _sitting(self) -> Iterator[Event]:
@@ -211,7 +217,11 @@ class Session:
     def _chosen(self) -> dict[str, Any]:
         engine, milliseconds = chosen(self.config, self.denoiser, self.dataset, self.processes.world)
         facts = asdict(engine) | {"device": str(engine.device), "milliseconds": milliseconds}
-        checkpoints.write_aside(self.run.path / Run.ENGINE, json.dumps(facts, indent=1).encode())
+        with self.run.held():
+            there = self.run.engine()
+            if there:
+                return there  # another training was begun while this one measured, and may have learned with that one
+            checkpoints.write_aside(self.run.path / Run.ENGINE, json.dumps(facts, indent=1).encode())
         if milliseconds:
             self.notes.append(f"a training step here takes: {engines.measured(milliseconds)}; using {engine.name}")
         return facts

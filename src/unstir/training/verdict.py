@@ -66,7 +66,8 @@ def judge(watched: Sequence[dict[str, Any]]) -> Verdict:
     if not watched:
         return Verdict(EARLY, "nothing was looked at yet")
     now, number = watched[-1], max(LOOKS, len(watched))
-    watched = [look for look in watched if look["bound"]]
+    # Where a bound was infinite a loss stood in for it, and the two do not compare.
+    watched = [look for look in watched if look["bound"] and _alike(look, now)]
     copied = _copies(now, ALARM / 2 / number)
     if not now["bound"]:
         return Verdict(MEMORISING, copied[0]) if copied else Verdict(EARLY, "the bound is not finite")
@@ -82,6 +83,11 @@ def judge(watched: Sequence[dict[str, Any]]) -> Verdict:
     if math.isinf(half):
         return Verdict(EARLY, "one held-out item does not tell")
     return Verdict(IMPROVING if change + half < 0 else PLATEAU, said)
+
+
+def _alike(look: dict[str, Any], now: dict[str, Any]) -> bool:
+    ours, theirs = now["bound"] or look["bound"], look["bound"]
+    return ours["unit"] == theirs["unit"] and all(len(ours[side]) == len(theirs[side]) for side in ("heldout", "train"))
 
 
 def _copies(now: dict[str, Any], level: float) -> list[str]:
