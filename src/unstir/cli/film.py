@@ -50,7 +50,8 @@ def film_(
     steps: int
         Steps of the walk, as for unstir sample.
     sampler: str
-        As for unstir sample.
+        As for unstir sample. By default ddim, and ancestral for bits and symbols, in even steps: what unstir sample takes is faster
+        through the noise, of which a film would then mostly consist.
     seed: int
         Of the noise: sample i is that of unstir sample.
     label: str
@@ -100,6 +101,7 @@ def film_(
         shown = list(films.forward(model, x, times, seed=seed))
     else:
         walked: list[films.Frame] = []
+        sampler = sampler or model.denoiser.process.sampler
         total = model.walk(steps=steps, sampler=sampler)
         calls = total.sampler.calls(total.grid.steps) or 0
         with console.bar("walking", "network calls") as update:

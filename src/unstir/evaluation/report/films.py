@@ -47,7 +47,7 @@ def sections(run: Run, model: Model, heldout: Split) -> list[Section]:
         f"Held-out {what} from t = 0 to T: {_FORWARD[model.denoiser.process.continuous]}",
         again,
     )
-    how = How.of(model).walked
+    how = How.of(model, sampler=model.denoiser.process.sampler).walked
     unstirring = figure(
         drawing(model, walked, seen, f"noise turning into {what}"),
         f"Samples 0 to {look.rows - 1} of seed 0 from noise to data ({how}).",
@@ -78,8 +78,12 @@ def forward_frames(model: Model, split: Split, rows: int, frames: int, seed: int
 def reverse_frames(
     model: Model, rows: int, steps: int | None, frames: int, seed: int = 0, sampler: str | None = None
 ) -> tuple[Frames, Frames]:
-    """Samples on their way from noise: x_t, and the x0 that was predicted on the way, at evenly spaced steps."""
-    walk = list(model.film(rows, steps=steps, seed=seed, sampler=sampler))
+    """Samples on their way from noise: x_t, and the x0 that was predicted on the way, at evenly spaced steps.
+
+    Args:
+        sampler: by default the process's plain one, whose steps are even in time: most of them show something.
+    """
+    walk = list(model.film(rows, steps=steps, seed=seed, sampler=sampler or model.denoiser.process.sampler))
     places = np.linspace(0, len(walk) - 1, min(frames, len(walk))).round().astype(int)
     times = [walk[i][0] for i in places]
     return (times, [walk[i][1] for i in places]), (times, [walk[i][2] for i in places])
