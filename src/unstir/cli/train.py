@@ -177,11 +177,11 @@ def train_(
         console.say(f"{out} is finished: {progress.images:,} images")
         _summary(json, run, progress.images, finished=True)
         return
-    if progress.images:
-        console.say(f"continuing from {progress.images:,} images")
     stopped = False
     with console.bar("training", "images") as update:
         for event in session.events():
+            if event.kind == "start" and event.facts["images"]:
+                console.say(f"continuing from {event.facts['images']:,} images")
             if event.step is not None:
                 note = f"{event.images_per_second:.0f} images/s, loss {event.step.loss:.4f}"
                 update(event.step.images, event.facts["total"], note)

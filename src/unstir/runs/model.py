@@ -254,6 +254,15 @@ def metadata(config: Config, spec: DataSpec, images: int, weights: str) -> dict[
     return {"unstir": json.dumps(facts)}
 
 
+def readable(path: Path) -> bool:
+    """Whether there is a file of weights, whole by its own account of its length."""
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
 def load(path: str | Path, *, weights: str = "ema") -> Model:
     """A model from a run's folder, or from one self-describing ``.safetensors`` file.
 

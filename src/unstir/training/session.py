@@ -19,7 +19,7 @@ from unstir.runs.checkpoint import Checkpoint, Keep
 from unstir.runs.config import Config
 from unstir.runs.files import write
 from unstir.runs.folder import Run
-from unstir.runs.model import Model
+from unstir.runs.model import Model, readable
 from unstir.training import engine as engines
 from unstir.training.choosing import chosen
 from unstir.training.engine import Engine
@@ -112,7 +112,7 @@ class Session:
     @property
     def finished(self) -> bool:
         progress = self.trainer.progress
-        return bool(progress.total) and progress.images >= progress.total and self.run.model.exists()
+        return bool(progress.total) and progress.images >= progress.total and readable(self.run.model)
 
     def events(self) -> Iterator[Event]:
         """Trains to the end of the budget or to a signal, whichever comes first.

@@ -46,7 +46,19 @@ def learned(evidence: Evidence) -> Look:
             f"{won.before:.3f} at the beginning, {room.after:.3f} known)"
         )
         return Look("learned", said, figures, Finding("undertrained", text, _advice(evidence), figures))
+    formula = evidence.known_errors.get("Gaussian" if evidence.real else "marginals")
+    behind = None if formula is None else Gain.of(here, formula)
+    if behind is not None and behind.certain:
+        text = (
+            f"over all levels of noise the network still knows less than {_formula(evidence)} of the same data does (held-out loss "
+            f"{behind.before:.3f}, {behind.after:.3f} by formula), so samples are grainy or faint"
+        )
+        return Look("learned", said, figures, Finding("undertrained", text, _advice(evidence), figures))
     return Look("learned", said, figures)
+
+
+def _formula(evidence: Evidence) -> str:
+    return "a normal law" if evidence.real else "each place by itself"
 
 
 def high_noise(evidence: Evidence) -> Look | None:
@@ -60,7 +72,7 @@ def high_noise(evidence: Evidence) -> Look | None:
     if gaussian is None or not places:
         return None
     gain = Gain.of(evidence.errors[places], gaussian[places])
-    name = "a normal law" if evidence.real else "each place by itself"
+    name = _formula(evidence)
     figures = {"loss": gain.before, "known": gain.after, "half": gain.half}
     said = f"loss at high noise {gain.before:.4f}; {name} {gain.after:.4f}"
     if not gain.certain:
