@@ -39,6 +39,17 @@ def plain(err: str) -> None:
     assert all(line.strip() for line in err.splitlines())
 
 
+def test_a_damaged_checkpoint_is_named_by_whoever_passes_it_over(tmp_path: Path, unstir: Command) -> None:
+    run = small.train(tmp_path / "run", "digits", 64)
+    older = next((run.path / "checkpoints").glob("step-*"))
+    newer = shutil.copytree(older, older.with_name("step-00000099"))
+    (newer / "ema.safetensors").write_bytes(b"")
+    ended = unstir("sample", run.path, "-n", 2, "--steps", 2, "--out", tmp_path / "x.npz")
+    assert ended.code == 0, ended.err
+    assert "step-00000099 is damaged" in ended.err
+    assert "was passed over" in ended.err
+
+
 def test_train_sample_evaluate_report(tmp_path: Path, settings: Path, unstir: Command) -> None:
     run = tmp_path / "run"
     ended = unstir("train", "digits", "--out", run, "--images", 64, "--config", settings, "--json")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir import runs
+from unstir.cli import console
 from unstir.data import Dataset
 from unstir.data.sources import path_of
 from unstir.errors import UserError
@@ -17,6 +18,8 @@ def open_model(path: Path, weights: str = "ema") -> Model:
     """The model of a run or a single file, placed and ready."""
     engines.keep_memory()
     model = load(path, weights=weights)
+    for note in model.notes:
+        console.say(note)
     facts = Run(path).engine()
     if facts:
         engines.recorded(facts).settle()

@@ -41,6 +41,7 @@ class Model:
         images: how many training images its weights have seen.
         weights: which weights these are: ema or raw.
         defaults: how samples are drawn unless told otherwise: fields of :class:`unstir.runs.walks.How`; none: as shipped.
+        notes: what was passed over on the way to these weights: a line for each damaged checkpoint.
     """
 
     denoiser: Denoiser
@@ -49,6 +50,7 @@ class Model:
     images: int = 0
     weights: str = "ema"
     defaults: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def sample(
         self,
@@ -308,7 +310,7 @@ def _from_run(run: Run, weights: str) -> Model:
     part = "ema" if weights == "ema" else "model"
     images = checkpoint.state["progress"]["images"]
     model = _assembled(configs.read(run.config), run.spec(), checkpoint.parts[part], images, weights)
-    return replace(model, defaults=run.sampling())
+    return replace(model, defaults=run.sampling(), notes=tuple(passed))
 
 
 def _assembled(config: Config, spec: DataSpec, tensors: Mapping[str, Tensor], images: int, weights: str) -> Model:
