@@ -38,7 +38,7 @@ def test_it_says_everything_that_decides_the_numbers(made: Path, run: Path) -> N
     assert receipt["extractor"]["name"] == "random-filters-v2"
     assert len(receipt["extractor"]["hash"]) == len(receipt["model"]["hash"]) == 64
     assert receipt["sampling"] == {
-        "number": 20, "sampler": "ddim", "steps": 2, "spacing": "uniform", "times": None, "clip": "auto", "label": None,
+        "number": 20, "sampler": "dpm++2m", "steps": 2, "spacing": "log-snr:last=1", "times": None, "clip": "auto", "label": None,
         "precision": "fp32", "guidance": 1.0, "guidance_interval": None, "rescale": 0.0, "autoguidance": None, "seed": 0,
         "weights": "ema",
     }  # fmt: skip

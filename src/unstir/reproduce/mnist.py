@@ -68,7 +68,7 @@ def dataset(setting: Setting) -> Dataset:
 
 def measure(model: Model, dataset: Dataset, variant: Variant, setting: Setting) -> Measured:
     count = min(2_000 if setting.quick else 10_000, len(dataset.train))
-    drawn = model.sample(count, sampler="ddim", batch=250, seed=model.config.seed, **variant.facts)
+    drawn = model.sample(count, batch=250, seed=model.config.seed, **variant.facts)
     validation = unit(_everything(setting).train.x[len(dataset.train) :][:_VALIDATION])
     test, train = unit(dataset.heldout.x), unit(dataset.train.x)
     generator = torch.Generator().manual_seed(model.config.seed)
@@ -153,7 +153,7 @@ def _figures(folder: Path, setting: Setting) -> list[str]:
     seen: dict[str, Any] = {"test pictures": np.asarray(made.heldout.x[made.heldout.spread(_SHOWN)])}
     (variant,) = variants(setting)
     model = trained(folder, variant)
-    seen["ours"] = model.sample(_SHOWN, sampler="ddim", **variant.facts)
+    seen["ours"] = model.sample(_SHOWN, **variant.facts)
     path = folder / "mnist.png"
     with figure(path, 1, len(seen), size=(3.0, 3.2)) as axes:
         for axis, (name, x) in zip(axes[0], seen.items(), strict=True):
