@@ -10,51 +10,16 @@ convolutions take one by one, in the shapes, precision and layout of the step wi
 from __future__ import annotations
 
 import argparse
-import time
 from collections import Counter
 from collections.abc import Callable
 from statistics import median
 
 import torch
+from rates import PRECISIONS, Clock, clock_of, products, timed
 from torch import Tensor, nn
+from train_step import ARCHITECTURES, Batch, counted, ours
 
-Clock = Callable[[], float]
-
-SIDES = (512, 1024, 2048)
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BATCHES = {"tiny-8": 32, "small-28": 32, "small-32": 32, "cifar10": 16}
-
-
-def clock_of(device: str, cpu_time: bool) -> Clock:
-    """Seconds of the wall or of this process; of an accelerator once all that was asked of it is done."""
-    if device == "cpu":
-        return time.process_time if cpu_time else time.perf_counter
-
-    def clock() -> float:
-        torch.accelerator.synchronize(device)
-        return time.perf_counter()
-
-    return clock
-
-
-def products(precision: torch.dtype, clock: Clock, device: str = "cpu", rounds: int = 5) -> float:
-    """The largest rate of square matrix products that is seen, operations a second: other work only ever lowers it."""
-    rates = []
-    for n in SIDES:
-        a, b = (torch.randn(n, n, device=device).to(precision) for _ in range(2))
-        rates.append(2 * n**3 / min(timed(lambda a=a, b=b: a @ b, clock, rounds)))
-    return max(rates)
-
-
-def timed(work: Callable[[], object], clock: Clock, rounds: int) -> list[float]:
-    """Seconds of each of some rounds, after one that is not counted."""
-    work()
-    seconds = []
-    for _ in range(rounds):
-        begin = clock()
-        work()
-        seconds.append(clock() - begin)
-    return seconds
 
 
 def convolutions(network: nn.Module, call: Callable[[], object]) -> Counter[tuple]:
@@ -86,8 +51,6 @@ def convolved(kind: tuple, layout: torch.memory_format, clock: Clock, device: st
 
 
 def main() -> None:
-    from train_step import ARCHITECTURES, Batch, counted, ours
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", choices=ARCHITECTURES, default=list(BATCHES))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

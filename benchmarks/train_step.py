@@ -25,11 +25,10 @@ import types
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 import torch
-from floor import PRECISIONS, clock_of, products
+from rates import PRECISIONS, clock_of, products
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -39,7 +38,7 @@ from unstir.networks import UNet, UNetConfig
 from unstir.networks.layout import lay_out
 from unstir.networks.presets import preset
 from unstir.networks.unet2d import to_unet2d
-from unstir.training.engine import keep_memory
+from unstir.training.engine import keep_memory, peak_memory
 
 Step = Callable[[], Tensor]
 
@@ -195,9 +194,10 @@ def work(name: str, arguments: argparse.Namespace) -> None:
     if name == "ours" and arguments.keep_memory:
         keep_memory()
     config, size = ARCHITECTURES[arguments.preset]
+    target = torch.device(arguments.device)
     try:
         batch = Batch(config, arguments.batch, arguments.size or size, arguments.device)
-        before = memory("VmRSS")
+        before = (peak_memory(target) or math.nan) / 1e6
         step, model = ROWS[name](config, batch)
     except (ImportError, UserError) as error:
         print(json.dumps({"missing": str(error)}), flush=True)
@@ -211,10 +211,7 @@ def work(name: str, arguments: argparse.Namespace) -> None:
         start = clock()
         step()
         print(clock() - start, flush=True)
-    if arguments.device == "cpu":
-        print(memory("VmHWM") - before, flush=True)
-    else:
-        print(torch.cuda.max_memory_allocated(arguments.device) / 1e6, flush=True)
+    print((peak_memory(target) or math.nan) / 1e6 - before, flush=True)
 
 
 def counted(step: Step) -> int:
@@ -222,15 +219,6 @@ def counted(step: Step) -> int:
     with FlopCounterMode(display=False) as flops:
         step()
     return flops.get_total_flops()
-
-
-def memory(which: str) -> float:
-    """This process's memory in MB: VmRSS as it is, VmHWM the most it has been; nan where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return math.nan
-    return next(float(line.split()[1]) / 1e3 for line in lines if line.startswith(which))
 
 
 def main() -> None:
