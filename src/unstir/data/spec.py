@@ -76,6 +76,18 @@ class DataSpec:
         return cls(**{**fields, **tuples, "scaling": scaling, "vectors": vectors})
 
 
+_COLOURS = {1: ("brightness",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
+
+
+def channel_names(kind: str, channels: int) -> list[str]:
+    """What the channels of a kind of data are called in words: of pictures their colours, of symbols each of these."""
+    if kind == "image" and channels in _COLOURS:
+        return list(_COLOURS[channels])
+    if kind == "symbols":
+        return [f"symbol {i}" for i in range(channels)]
+    return [f"{'channel' if kind == 'image' else 'coordinate'} {i + 1}" for i in range(channels)]
+
+
 @dataclass
 class Split:
     """One side of the data, kept as stored.

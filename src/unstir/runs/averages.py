@@ -33,7 +33,7 @@ class Stored:
     width: float
     updates: int
     images: int
-    sha256: str = ""
+    sha256: str
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights, in half precision.
@@ -42,7 +42,7 @@ class Stored:
             UserError: when they are not what was stored.
         """
         found = load_file(self.path)
-        if self.sha256 and _sha256(found) != self.sha256:
+        if _sha256(found) != self.sha256:
             raise UserError(f"{self.path} is damaged (it does not match its checksum): delete it, the others may do")
         return found
 
@@ -68,9 +68,9 @@ def stored(run: Run) -> list[Stored]:
         try:
             with safe_open(path, framework="pt") as file:
                 found.append(Stored(path, **json.loads((file.metadata() or {})[_KEY])))
-        except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        except (SafetensorError, KeyError, ValueError, TypeError, OSError):
             raise UserError(
-                f"{path} is damaged ({' '.join(str(error).split())}): delete it, the others may do"
+                f"{path} is damaged, or no average that a run stored: delete it, the others may do"
             ) from None
     return sorted(found, key=lambda one: (one.updates, one.width))
 

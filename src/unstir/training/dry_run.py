@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,27 +147,7 @@ def _measured(
     engines.keep_memory()
     engine.settle()
     taken = work(config, dataset, engine)
-    return peak_memory(engine.device), taken
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """The most memory that this process has held, in bytes: of the device, or of the machine where that is a processor.
-
-    None where the system does not tell.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage counts what the parent held when this process was started.
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return 1024 * int(lines["VmHWM"].split()[0])
-    try:
-        import resource
-    except ImportError:
-        return None  # Windows
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return engines.peak_memory(engine.device), taken
 
 
 def _size(number: int | None) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -158,6 +159,26 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     work()
     _wait(device)
     return time.perf_counter() - begin
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory that this process has held, in bytes: of the device, or of the machine where that is a processor.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage counts what the parent held when this process was started.
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return 1024 * int(lines["VmHWM"].split()[0])
+    try:
+        import resource
+    except ImportError:
+        return None  # Windows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _wait(device: torch.device) -> None:

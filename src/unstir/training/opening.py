@@ -55,14 +55,19 @@ def compare(run: Run, config: Config, dataset: Dataset) -> None:
     """
     if not run.config.exists():
         return
-    different = configs.differences(configs.read(run.config), config)
-    if different:
+    there = configs.read(run.config)
+    changed = run.spec().hash != dataset.spec.hash
+    different = configs.differences(there, config)
+    # Settings that are measured on the data, such as its size, differ where the data do: then these are what is told of.
+    if different and not (changed and there.data == config.data):
         raise UserError(
             f"{run.path} was started with other settings ({'; '.join(different)}): "
             "repeat its line to continue it, or choose another --out; a budget cannot be changed once it has begun"
         )
-    if run.spec().hash != dataset.spec.hash:
-        raise UserError(f"the data is not what {run.path} was started with: choose another --out")
+    if changed:
+        raise UserError(
+            f"the data is not what {run.path} was started with: put it back as it was, or choose another --out"
+        )
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unstir.bound.interval import Z95, mean_interval, within
 from unstir.data import Dataset, DataSpec, Split
+from unstir.data.spec import channel_names
 from unstir.data.split import row_hashes
 from unstir.data.unit import unit_of
 from unstir.runs import Model, Run
@@ -36,7 +37,6 @@ _BATCH = 64
 _SEARCHED, _CONTROL = 10_000, 256  # training items among which the nearest is looked for; held-out items compared with
 _DESCRIBED = 2_000  # training items whose channels are described
 _CHANNELS = 16
-_COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
 
 
 def items(total: int) -> int:
@@ -207,10 +207,8 @@ def _by_channel(spec: DataSpec, x: np.ndarray) -> np.ndarray:
 def _names(spec: DataSpec) -> list[str]:
     if spec.kind == "bits":
         return ["bits"]
-    number = min({"image": spec.shape[0], "symbols": spec.symbols or 1}.get(spec.kind, spec.shape[-1]), _CHANNELS)
-    if spec.kind == "image":
-        return list(_COLOURS.get(number, [f"channel {i + 1}" for i in range(number)]))
-    return [f"symbol {i}" if spec.kind == "symbols" else f"coordinate {i + 1}" for i in range(number)]
+    number = {"image": spec.shape[0], "symbols": spec.symbols or 1}.get(spec.kind, spec.shape[-1])
+    return channel_names(spec.kind, number)[:_CHANNELS]
 
 
 def few(dataset: Dataset) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstir.data.spec import channel_names
 from unstir.evaluation.doctor.evidence import Evidence, Noised
 from unstir.evaluation.doctor.findings import Finding, Gain, Look
-from unstir.evaluation.doctor.moments import channel_names
 
 _MOST = 4  # channels, of which there are 24 orders
 

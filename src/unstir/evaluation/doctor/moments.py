@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-COLOURS = {1: ("brightness",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
-
 
 @dataclass(frozen=True)
 class Moments:
@@ -45,10 +43,3 @@ class Moments:
     def to_json(self) -> dict[str, Any]:
         values = {"mean": self.mean.tolist(), "mean_error": self.mean_error.tolist()}
         return values | {k: getattr(self, k) for k in ("spread", "spread_error", "low", "high")}
-
-
-def channel_names(kind: str, channels: int) -> list[str]:
-    """What the channels are called in words."""
-    if kind == "image" and channels in COLOURS:
-        return list(COLOURS[channels])
-    return [f"{'channel' if kind == 'image' else 'coordinate'} {i + 1}" for i in range(channels)]

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from unstir.data.spec import channel_names
 from unstir.errors import UserError
 from unstir.evaluation import memorising
 from unstir.evaluation.doctor.evidence import Evidence
 from unstir.evaluation.doctor.findings import ALARM, Finding, Gain, Look, surely
-from unstir.evaluation.doctor.moments import Moments, channel_names
+from unstir.evaluation.doctor.moments import Moments
 from unstir.evaluation.extractors.builtin import Components
 
 _DATA = 4_000
