@@ -100,7 +100,9 @@ def tint(evidence: Evidence) -> Look | None:
     begun = Gain.of(evidence.initial_errors, after)
     if not (gain.certain and begun.certain):
         return Look("tint", said, figures)
-    many = "in all channels alike" if len(names) > 1 and _alike(top) else f"in {names[largest]}"
+    many = f"in {names[largest]}"
+    if len(names) > 1 and _alike(top):
+        many += " and at least half as much in the others"
     rest = begun.after / begun.before
     finding = Finding(
         "tint",

@@ -29,6 +29,9 @@ _ORDER = (
 and took the loss away is surer than what only says that the loss is large; and how samples look comes last."""
 
 _UNDONE = ("schedule-mismatch", "channels-swapped", "tint")
+_CAUSE = 0.75
+"""A fault explains a network that knows nothing only where without it the network knows something: where its loss is then at most this
+part of the beginning's. Else the network is untrained first, and what was undone one of the ways in which that shows."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ def examine(
     return Diagnosis(tuple(looks), evidence.subject.weights)
 
 
-def _rank(found: tuple[float, Finding]) -> tuple[int, float]:
+def _rank(found: tuple[float, Finding]) -> tuple[float, float]:
     rest, finding = found
-    return (_ORDER.index("undone"), rest) if finding.name in _UNDONE else (_ORDER.index(finding.name), 0.0)
+    if finding.name not in _UNDONE:
+        return _ORDER.index(finding.name), 0.0
+    return (_ORDER.index("undone") if rest < _CAUSE else _ORDER.index("untrained") + 0.5), rest
