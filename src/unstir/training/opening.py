@@ -62,7 +62,8 @@ def compare(run: Run, config: Config, dataset: Dataset) -> None:
     if different and not (changed and there.data == config.data):
         raise UserError(
             f"{run.path} was started with other settings ({'; '.join(different)}): "
-            "repeat its line to continue it, or choose another --out; a budget cannot be changed once it has begun"
+            "repeat its line to continue it, or choose another --out"
+            + ("; a budget cannot be changed once it has begun" if there.budget != config.budget else "")
         )
     if changed:
         raise UserError(
